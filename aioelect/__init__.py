@@ -1,0 +1,60 @@
+"""Leader election for asyncio on Apache ZooKeeper.
+
+::
+
+    async with aioelect.leadership("zk1:2181,zk2:2181", "/election") as leader:
+        ...  # runs only while this process leads, and is cancelled when it does not
+"""
+
+from aioelect import errors, events
+from aioelect.candidate import Candidate, Leader
+from aioelect.errors import (
+    AioelectError,
+    AuthenticationFailed,
+    ClientClosed,
+    ConnectionLoss,
+    ConnectTimeout,
+    ElectionTimeout,
+    Executed,
+    ForeignContender,
+    LeadershipLost,
+    SequenceExhausted,
+    ServerSilent,
+    SessionExpired,
+)
+from aioelect.leadership import campaign, leadership
+from aioelect.model import Contender, LossReason, Standing, Timing
+from aioelect.observer import Standings, get_standing, observe
+from aioelect.zookeeper.client import Client, connect
+from aioelect.zookeeper.security import Digest
+
+__all__ = [
+    "AioelectError",
+    "AuthenticationFailed",
+    "Candidate",
+    "Client",
+    "ClientClosed",
+    "ConnectTimeout",
+    "ConnectionLoss",
+    "Contender",
+    "Digest",
+    "ElectionTimeout",
+    "Executed",
+    "ForeignContender",
+    "Leader",
+    "LeadershipLost",
+    "LossReason",
+    "SequenceExhausted",
+    "ServerSilent",
+    "SessionExpired",
+    "Standing",
+    "Standings",
+    "Timing",
+    "campaign",
+    "connect",
+    "errors",
+    "events",
+    "get_standing",
+    "leadership",
+    "observe",
+]

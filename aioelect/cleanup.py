@@ -1,0 +1,48 @@
+"""Clean-up that can neither be cancelled half-way nor hang."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from typing import Any
+
+import anyio
+
+__all__ = ["BOUND", "finish"]
+
+BOUND = 1.0
+"""Seconds that clean-up is waited for; what is not done by then goes on by itself."""
+
+
+async def finish(work: Coroutine[Any, Any, object] | asyncio.Future[Any], bound: float | None = BOUND) -> bool:
+    """Runs ``work`` to its end, whatever cancellation comes; waits for it for ``bound`` seconds at the most (None: it ends by itself).
+
+    Returns whether it ended in time; otherwise it is cancelled. A cancellation that came meanwhile is raised afterwards, so
+    that it is not lost, unless anyio's scopes will deliver it again by themselves. Errors of ``work`` are raised.
+    """
+    task = asyncio.ensure_future(work)
+    interrupted: asyncio.CancelledError | None = None
+    loop = asyncio.get_running_loop()
+    deadline = math.inf if bound is None else loop.time() + bound
+    with anyio.CancelScope(shield=True):
+        while not task.done() and (left := deadline - loop.time()) > 0:
+            try:
+                await asyncio.wait([task], timeout=None if bound is None else left)
+            except asyncio.CancelledError as e:
+                interrupted = e
+        if not task.done():
+            task.cancel()
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError as e:
+                    interrupted = e
+    if interrupted is not None:
+        if not task.cancelled():
+            task.exception()
+        raise interrupted
+    if task.cancelled():
+        return False
+    task.result()
+    return True

@@ -1,0 +1,5 @@
+"""``python -m aioelect.cli``: the same as the ``aioelect`` command."""
+
+from aioelect.cli import main
+
+main()

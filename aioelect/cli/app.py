@@ -1,0 +1,21 @@
+"""The commands of ``aioelect``, joined."""
+
+from __future__ import annotations
+
+import click
+
+from aioelect.cli.demo import demo
+
+__all__ = ["app"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aioelect", prog_name="aioelect", message="%(prog)s %(version)s")
+def app() -> None:
+    """Leader election for asyncio on Apache ZooKeeper.
+
+    To see it at work, with nothing to install besides: aioelect demo
+    """
+
+
+app.add_command(demo)

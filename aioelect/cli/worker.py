@@ -1,0 +1,215 @@
+"""The demo's side of one contender process: its life, its network, its commands, and what it last said of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import json
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aioelect.cli.contender import FAREWELL, RESIGN
+from aioelect.testing.proxy import FaultProxy
+from aioelect.zookeeper.hosts import Hosts
+
+__all__ = ["Setting", "State", "Worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all contenders of a demo share; ``session_timeout`` in seconds."""
+
+    hosts: Hosts
+    election: str
+    session_timeout: float
+    records: Path
+
+
+class State(enum.Enum):
+    """Where a contender stands."""
+
+    STARTING = "starting"
+    JOINING = "joining the queue"
+    WAITING = "waits"
+    NEXT = "next in line"
+    LEADING = "LEADS"
+    STANDING_DOWN = "stands down"
+    KILLED = "killed"
+    ENDED = "ended"
+
+
+_AFTER = {
+    "Connected": State.JOINING,
+    "Queued": State.WAITING,
+    "NextInLine": State.NEXT,
+    "Leads": State.LEADING,
+    "Losing": State.STANDING_DOWN,
+    "Lost": State.JOINING,
+    "Released": State.JOINING,
+    "Expired": State.JOINING,
+    "Failed": State.ENDED,
+}
+"""What an event says about where its contender stands now."""
+
+_CONNECTED = {"Connected": True, "Reconnected": True, "Disconnected": False, "Unreachable": False}
+
+
+class Worker:
+    """A contender process that reaches the servers through proxies of its own. ``report`` gets each event it tells of.
+
+    An async context manager: entering opens the network; :meth:`start` may be called again after :meth:`kill`.
+    """
+
+    def __init__(self, identity: str, setting: Setting, report: Callable[[Worker, dict[str, Any]], object]) -> None:
+        self.identity = identity
+        self.state = State.STARTING
+        self.since = time.monotonic()
+        """When it came into its state."""
+        self.token: int | None = None
+        """That of its znode, as far as it knows."""
+        self.proven_until = 0.0
+        """Until when its leadership is proven, as it told last."""
+        self.connected = False
+        self.cut = False
+        self.error: str | None = None
+        self._setting = setting
+        self._report = report
+        self._network = contextlib.AsyncExitStack()
+        self._proxies: list[FaultProxy] = []
+        self._process: Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        async with contextlib.AsyncExitStack() as stack:
+            for host, port in self._setting.hosts.servers:
+                self._proxies.append(await stack.enter_async_context(FaultProxy(f"{host}:{port}")))
+            self._network = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self.stop()
+        finally:
+            await self._network.aclose()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id; None before its first start."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is connected and has its place, in the queue or before it."""
+        return self.connected and not self.cut and self.state in (State.WAITING, State.NEXT, State.LEADING)
+
+    async def start(self) -> None:
+        """Starts the process, which contends at once."""
+        setting = self._setting
+        hosts = ",".join(proxy.hosts for proxy in self._proxies) + setting.hosts.chroot
+        self._turn(State.STARTING, time.monotonic())
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "aioelect.cli.contender"),
+            *("--hosts", hosts, "--election", setting.election, "--identity", self.identity),
+            *("--session-timeout", str(setting.session_timeout), "--recorder", str(setting.records)),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the demo alone, which then lets everybody leave in good order
+        )
+        self._reading = asyncio.create_task(self._read(self._process))
+
+    async def stop(self) -> None:
+        """Lets the process leave, and kills it when it takes too long; nothing when there is none."""
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None  # noqa: S101  # asked for above
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(FAREWELL + 1):
+                await process.wait()
+        finally:
+            await self._end(process)
+
+    # What is done to it
+
+    def resign(self) -> None:
+        """Tells it to step down, and to queue again."""
+        assert self._process is not None  # noqa: S101  # it leads
+        assert self._process.stdin is not None  # noqa: S101  # asked for above
+        self._process.stdin.write(RESIGN)
+
+    async def kill(self) -> float:
+        """Kills the process with SIGKILL; gives the time just before."""
+        assert self._process is not None  # noqa: S101  # it leads
+        process, at = self._process, time.monotonic()
+        self._turn(State.KILLED, at)
+        await self._end(process)
+        return at
+
+    def disconnect(self, *, silently: bool) -> float:
+        """Cuts its network, ``silently`` (packets vanish) or by closing and refusing connections; gives the time just before."""
+        at = time.monotonic()
+        self.cut = True
+        for proxy in self._proxies:
+            if silently:
+                proxy.blackhole()
+            else:
+                proxy.cut()
+        return at
+
+    def reconnect(self) -> None:
+        """Heals its network."""
+        self.cut = False
+        for proxy in self._proxies:
+            proxy.heal()
+
+    # What it says
+
+    async def _read(self, process: Process) -> None:
+        assert process.stdout is not None  # noqa: S101  # asked for above
+        async for line in process.stdout:
+            self._receive(json.loads(line))
+        await process.wait()
+        if self.state not in (State.KILLED, State.ENDED):
+            self._receive({"event": "Ended", "at": time.monotonic(), "status": process.returncode})
+
+    def _receive(self, event: dict[str, Any]) -> None:
+        name, at = event["event"], event["at"]
+        if self.state is State.KILLED:
+            return  # its last words
+        if (after := _AFTER.get(name)) is not None:
+            self._turn(after, at)
+        self.connected = _CONNECTED.get(name, self.connected)
+        if name in ("Queued", "Leads"):
+            self.token = event["token"]
+        elif name == "Renewed":
+            self.proven_until = at + event["remaining"]
+        elif name == "Failed":
+            self.error = event["error"]
+        elif name == "Ended":
+            self._turn(State.ENDED, at)
+        if self.state in (State.JOINING, State.ENDED):
+            self.token = None
+        self._report(self, event)
+
+    def _turn(self, state: State, at: float) -> None:
+        self.state, self.since = state, at
+
+    async def _end(self, process: Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        if self._reading is not None:
+            await self._reading
+        self._process, self._reading = None, None
+        self.connected = False

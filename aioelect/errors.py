@@ -1,0 +1,177 @@
+"""What goes wrong, as types.
+
+::
+
+    AioelectError
+    ├── LeadershipLost            leadership ended while the body ran (.reason, .token, .election)
+    ├── ElectionTimeout           not elected within `timeout`               (a TimeoutError)
+    ├── ForeignContender          a sibling znode of another election recipe (.name)
+    ├── SequenceExhausted         the folder's counter is about to wrap      (.name)
+    ├── SessionExpired            ZooKeeper ended the session                (an aiozk.exc.SessionLost)
+    ├── ConnectionLoss            the connection broke  (.executed)          (an aiozk.exc.ConnectError)
+    │   ├── ConnectTimeout        no first session within `timeout`          (a TimeoutError)
+    │   └── ServerSilent          a server that was given up                 (an aiozk.exc.TimeoutError)
+    ├── ClientClosed              the client was closed, or never started    (an aiozk.exc.InvalidClientState)
+    └── AuthenticationFailed      the server refused the credentials         (an aiozk.exc.ZKError)
+
+Bad arguments raise ``ValueError`` or ``TypeError`` at the call. What ZooKeeper answers to a request (NoNode, NodeExists,
+BadVersion, ...) stays what it is in aiozk: ``aiozk.exc``. This module and ``aioelect.zookeeper`` are the only ones that know
+aiozk; it is known here so that ``except aiozk.exc.ConnectError`` around inherited calls goes on working.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING
+
+from aiozk import exc
+
+if TYPE_CHECKING:
+    from aioelect.model import LossReason
+
+__all__ = [
+    "AioelectError",
+    "AuthenticationFailed",
+    "ClientClosed",
+    "ConnectTimeout",
+    "ConnectionLoss",
+    "ElectionTimeout",
+    "Executed",
+    "ForeignContender",
+    "LeadershipLost",
+    "SequenceExhausted",
+    "ServerSilent",
+    "SessionExpired",
+]
+
+
+class AioelectError(Exception):
+    """The root of every error that aioelect raises by itself."""
+
+
+class LeadershipLost(AioelectError):
+    """Leadership ended while the body of ``leadership()`` was running.
+
+    ``reason`` says why, ``token`` is the fencing token of the lost term, ``election`` the election path.
+    """
+
+    def __init__(self, reason: LossReason, token: int, election: str) -> None:
+        super().__init__(reason, token, election)
+        self.reason = reason
+        self.token = token
+        self.election = election
+
+    def __str__(self) -> str:
+        return f"leadership of {self.election} (token {self.token:#x}) was lost: {self.reason.describe()}"
+
+
+class ElectionTimeout(AioelectError, TimeoutError):
+    """This contender was not elected within ``timeout`` seconds. It left no znode behind."""
+
+    def __init__(self, election: str, timeout: float, position: int | None) -> None:
+        super().__init__()  # an OSError takes its arguments for errno, text and file name
+        self.args = (election, timeout, position)
+        self.election = election
+        self.timeout = timeout
+        self.position = position
+
+    def __str__(self) -> str:
+        place = "it had no place in the queue yet" if self.position is None else f"{self.position} were before it"
+        return f"not elected to {self.election} within {self.timeout:g} s: {place}"
+
+
+class ForeignContender(AioelectError):
+    """The election folder holds a znode of a recipe that does not see ours, so that both could lead at once."""
+
+    def __init__(self, election: str, name: str) -> None:
+        super().__init__(election, name)
+        self.election = election
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"{self.election} holds {self.name!r}, which is no name of this election: whoever made it may lead beside us. "
+            "Give each recipe a folder of its own, or delete that znode if it is a leftover"
+        )
+
+
+class SequenceExhausted(AioelectError):
+    """ZooKeeper's counter of the election folder is near its wrap at 2**31, after which names sort wrongly."""
+
+    def __init__(self, election: str, name: str) -> None:
+        super().__init__(election, name)
+        self.election = election
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"the sequence counter of {self.election} is used up (it gave {self.name!r}). To start over, stop all contenders, "
+            f"delete {self.election} and start them again: a new folder counts from 0"
+        )
+
+
+class SessionExpired(AioelectError, exc.SessionLost):  # type: ignore[misc]  # aiozk has no types
+    """The session that this request belonged to has ended; its ephemeral znodes are gone or going."""
+
+    def __init__(self, session_id: int) -> None:
+        super().__init__(session_id)
+        self.session_id = session_id
+
+    def __str__(self) -> str:
+        return f"ZooKeeper session {self.session_id:#x} has ended; what belonged to it must be made again on a new one"
+
+
+class Executed(enum.StrEnum):
+    """Whether a failed request can have taken effect on the server."""
+
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class ConnectionLoss(AioelectError, exc.ConnectError):  # type: ignore[misc]  # aiozk has no types
+    """The connection broke, or could not be had, before an answer came.
+
+    ``executed`` is ``Executed.NO`` when the request certainly took no effect (it may be sent again), and ``Executed.UNKNOWN``
+    when only a look at the server can tell. aioelect repeats reads by itself and never repeats writes.
+    """
+
+    def __init__(self, host: str, port: int, why: str, executed: Executed = Executed.NO) -> None:
+        super().__init__(host, port)
+        self.why = why
+        self.executed = executed
+
+    def __str__(self) -> str:
+        where = f" to {self.host}:{self.port}" if self.host else ""
+        fate = {
+            Executed.NO: "the request was not executed",
+            Executed.UNKNOWN: "whether the request was executed is unknown: look before sending it again",
+        }[self.executed]
+        return f"connection{where} lost ({self.why}); {fate}"
+
+
+class ServerSilent(ConnectionLoss, exc.TimeoutError):  # type: ignore[misc]  # aiozk has no types
+    """The server did not answer for too long, so the connection was given up."""
+
+
+class ConnectTimeout(ConnectionLoss, TimeoutError):
+    """No server gave a first session within ``timeout`` seconds."""
+
+    def __init__(self, hosts: str, timeout: float, why: str) -> None:
+        super().__init__("", 0, why)
+        self.args = (hosts, timeout, why)
+        self.hosts = hosts
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"no ZooKeeper session from {self.hosts} within {self.timeout:g} s ({self.why}). "
+            "Check the hosts string, that the servers run and have a quorum, or give a longer timeout"
+        )
+
+
+class ClientClosed(AioelectError, exc.InvalidClientState):  # type: ignore[misc]  # aiozk has no types
+    """The client was closed, or has not been started."""
+
+
+class AuthenticationFailed(AioelectError, exc.ZKError):  # type: ignore[misc]  # aiozk has no types
+    """The server refused the credentials."""

@@ -1,0 +1,168 @@
+"""What ``on_event`` receives: every change of state, typed and timestamped.
+
+Handlers are called synchronously on the event loop, in the order in which things happened, and must not block. An exception
+from a handler goes to the event loop's exception handler and changes nothing else. ``at`` is ``CLOCK_MONOTONIC`` in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aioelect.model import LossReason
+
+__all__ = [
+    "ClientEvent",
+    "Closed",
+    "Connected",
+    "Disconnected",
+    "Elected",
+    "ElectionEvent",
+    "Event",
+    "Expired",
+    "Losing",
+    "Lost",
+    "NextInLine",
+    "OnEvent",
+    "Queued",
+    "Reconnected",
+    "Released",
+    "Renewed",
+    "Resumed",
+    "Suspended",
+    "Unreachable",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something happened at the monotonic time ``at``."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElectionEvent(Event):
+    """Something happened to one contender of one election."""
+
+    election: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queued(ElectionEvent):
+    """The contender stands in the queue with ``position`` others before it (0: nobody)."""
+
+    path: str
+    token: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextInLine(ElectionEvent):
+    """Only the leader is before this contender; it keeps its lease warm from here on."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elected(ElectionEvent):
+    """The contender leads. ``trigger`` is when the event that made it so was read: the takeover took ``at - trigger``."""
+
+    path: str
+    token: int
+    trigger: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed(ElectionEvent):
+    """The lease was proven anew: leadership holds for ``remaining`` more seconds."""
+
+    token: int
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspended(ElectionEvent):
+    """The connection broke. The contender keeps its place while the session lives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(ElectionEvent):
+    """The same session goes on on a new connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losing(ElectionEvent):
+    """The term ends; the body is being cancelled and has ``drain`` seconds to unwind."""
+
+    token: int
+    reason: LossReason
+    drain: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost(ElectionEvent):
+    """The contender leads no longer, or lost its place in the queue (``token`` tells which znode)."""
+
+    token: int
+    reason: LossReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released(ElectionEvent):
+    """The znode is gone by our own hand (``confirmed``), or will go at the next connection or with the session."""
+
+    token: int
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientEvent(Event):
+    """Something happened to the connection or the session of a client."""
+
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected(ClientEvent):
+    """A new session was opened, with the negotiated ``session_timeout`` in seconds."""
+
+    server: str
+    session_timeout: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnected(ClientEvent):
+    """The connection to ``server`` ended because of ``why``; the session lives on."""
+
+    server: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconnected(ClientEvent):
+    """The session was resumed on ``server``."""
+
+    server: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreachable(ClientEvent):
+    """No server could be reached in one round of attempts; the next round starts in ``retry_in`` seconds."""
+
+    why: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired(ClientEvent):
+    """ZooKeeper ended the session. The client opens a new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed(ClientEvent):
+    """The client was closed."""
+
+
+OnEvent = Callable[[Event], object]

@@ -1,0 +1,207 @@
+"""``leadership()`` and ``campaign()``: a block of code that runs only while this process leads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import TypeVar, cast
+
+import anyio
+
+from aioelect.candidate import Candidate, Leader
+from aioelect.errors import ElectionTimeout, LeadershipLost
+from aioelect.events import OnEvent
+from aioelect.model import LossReason
+from aioelect.zookeeper.client import Client
+
+__all__ = ["campaign", "leadership"]
+
+T = TypeVar("T")
+
+PAUSE = 0.5
+"""Seconds, at most, before a campaign contends again after a loss: a random part, so that losers don't come as one."""
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, not {timeout!r}")
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"timeout must not be negative, but None (for ever), 0 (now or never) or seconds: {timeout!r}")
+
+
+def leadership(
+    client: Client | str,
+    election: str,
+    *,
+    identity: str | None = None,
+    data: bytes = b"",
+    timeout: float | None = None,
+    drain: float | None = None,
+    on_event: OnEvent | None = None,
+) -> AbstractAsyncContextManager[Leader, bool]:
+    """Waits until this contender leads; the block runs only while it does.
+
+    ``client``    a :class:`Client`, or a hosts string: a client with default options for this block alone.
+    ``election``  path of the election folder, made where it is missing.
+    ``identity``  what others see of this contender; host, pid and six random digits by default.
+    ``data``      anything for others to read, such as an address; up to about 700 KB.
+    ``timeout``   seconds to wait for leadership: None for ever, 0 now or never.
+    ``drain``     seconds that the body has to unwind when leadership is lost; a tenth of the session timeout by default.
+    ``on_event``  called with each :class:`aioelect.events.ElectionEvent`.
+
+    When leadership is lost, the body gets one ordinary cancellation, so that its ``finally`` blocks may await; ``drain``
+    seconds later it is cancelled for good. Then ``LeadershipLost`` comes out, also when the body returned or swallowed the
+    cancellation after the loss. What the body raises by itself comes out as itself. The znode is deleted only after the
+    body has ended.
+
+    Raises ``ElectionTimeout``, ``ForeignContender``, ``SequenceExhausted``, ``ClientClosed``, and ``ValueError`` or
+    ``TypeError`` at the call. Enter and leave it in one task: for a fixture that does not, use :class:`Candidate`.
+    """
+    _check_timeout(timeout)
+    opened = _open(client)
+    candidate = Candidate(opened, election, identity=identity, data=data, drain=drain, on_event=on_event)
+    block = _lead(opened if isinstance(client, str) else None, candidate, timeout)
+    return cast("AbstractAsyncContextManager[Leader, bool]", block)  # a resignation ends the block early, without error
+
+
+@asynccontextmanager
+async def _lead(owned: Client | None, candidate: Candidate, timeout: float | None) -> AsyncIterator[Leader]:
+    async with contextlib.AsyncExitStack() as stack:
+        leader = await _win(stack, owned, candidate, timeout)
+        with _Body(leader, candidate.drain):
+            yield leader
+
+
+async def _win(
+    stack: contextlib.AsyncExitStack, owned: Client | None, candidate: Candidate, timeout: float | None
+) -> Leader:
+    """Contends for ``timeout`` seconds; whatever was opened goes on the stack."""
+    bound = candidate.session.request_timeout if timeout == 0 else timeout
+    try:
+        async with asyncio.timeout(bound) as limit:
+            if owned is not None:
+                await stack.enter_async_context(owned)
+            await stack.enter_async_context(candidate)
+            if timeout == 0 and await candidate.wait_position() > 0:
+                raise ElectionTimeout(candidate.election, timeout, candidate.position)
+            return await candidate.wait_elected()
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise ElectionTimeout(candidate.election, timeout or 0, candidate.position) from None
+
+
+class _Body:
+    """The block of ``leadership()``: cancels the task that runs it, first once and softly, then for good.
+
+    One plain cancellation lets clean-up in the body await; anyio's alone would break it off at its first await.
+    """
+
+    def __init__(self, leader: Leader, drain: float) -> None:
+        self._leader = leader
+        self._drain = drain
+        self._cancelled = False
+        self._hard: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in a task
+        self._task = task
+        self._before = task.cancelling()
+        self._scope = anyio.CancelScope()
+        self._scope.__enter__()
+        self._leader._body = self._stand_down
+        if self._leader._reason is not None:
+            self._stand_down()
+
+    def _stand_down(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._leader._body is None:
+            return
+        if asyncio.current_task() is self._task:  # a task that cancels itself may end before it notices
+            loop.call_soon(self._stand_down)
+            return
+        self._cancelled = True
+        self._task.cancel(f"leadership of {self._leader.election} ended")
+        self._hard = loop.call_later(self._drain, self._scope.cancel)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        leader = self._leader
+        leader._body = None
+        if self._hard is not None:
+            self._hard.cancel()
+        if self._scope.__exit__(kind, error, traceback):
+            error = None
+        cancelled_by_others = self._cancelled and self._task.uncancel() > self._before
+        if leader._reason is None and not leader.is_leader:  # a blocked loop: nobody could say so before
+            leader._end(LossReason.DEADLINE_PASSED)
+        if leader._reason is None:
+            return error is None
+        loss = None
+        if leader._reason is not LossReason.RESIGNED:
+            loss = LeadershipLost(leader._reason, leader.token, leader.election)
+        if isinstance(error, asyncio.CancelledError) and not (self._cancelled and not cancelled_by_others):
+            error.__context__ = error.__context__ or loss
+            return False
+        if error is not None and not isinstance(error, (asyncio.CancelledError, LeadershipLost)):
+            if loss is not None:
+                error.add_note(str(loss))
+            return False
+        if loss is None:
+            return not isinstance(error, LeadershipLost)
+        try:
+            raise loss
+        finally:
+            loss.__context__ = _inner_loss(error)
+
+
+def _inner_loss(error: BaseException | None) -> BaseException | None:
+    """The loss of an election nested in this one, behind the cancellation that both have caused."""
+    seen = error
+    while seen is not None and not isinstance(seen, LeadershipLost):
+        seen = seen.__context__
+    return seen or error
+
+
+def _open(client: Client | str) -> Client:
+    return Client(client, timeout=30.0) if isinstance(client, str) else client
+
+
+async def campaign(
+    client: Client | str,
+    election: str,
+    work: Callable[[Leader], Awaitable[T]],
+    *,
+    identity: str | None = None,
+    data: bytes = b"",
+    drain: float | None = None,
+    on_event: OnEvent | None = None,
+) -> T | None:
+    """Runs ``work(leader)`` for each term won, contends again after a loss, and returns what ``work`` returns.
+
+    After a loss it waits a random part of half a second first. An error out of ``work`` ends the campaign as itself; after
+    ``leader.resign()`` it returns None. Other arguments and errors as :func:`leadership`.
+    """
+    opened = _open(client)
+    async with opened if isinstance(client, str) else contextlib.nullcontext():
+        while True:
+            leader = None
+            try:
+                async with leadership(
+                    opened, election, identity=identity, data=data, drain=drain, on_event=on_event
+                ) as leader:
+                    return await work(leader)
+                return None
+            except LeadershipLost as e:
+                ours = leader is not None and (e.token, e.election) == (leader.token, leader.election)
+                if not ours or e.reason is LossReason.CLIENT_CLOSED:
+                    raise
+            await asyncio.sleep(opened.session.world.random.uniform(0, PAUSE))

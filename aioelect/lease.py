@@ -1,0 +1,106 @@
+"""The lease: until when leadership may be believed. PURE: time is an argument.
+
+A ping reply proves nothing: a ZooKeeper follower answers pings by itself and goes on doing so after it was cut off, while the
+ZooKeeper leader expires the session. A write proves that the session lived when it was committed, not for how long it will: a
+forwarded request does not touch the session at the leader. **Proof is a pair**:
+
+1. a packet that touches the session (a ping or any request), sent at ``s1`` and acknowledged at ``a1``: by ``a1`` it stands in
+   the server's table of touched sessions;
+2. a *renewal*, a multi of one ``check`` on an own ephemeral znode, sent at ``s2 >= a1 + tick`` and acknowledged on the same
+   connection. It travels to the ZooKeeper leader behind the table that held the touch (``Learner.ping`` hands it over at
+   least once a tick, on the same first-in-first-out link), and commits only while the session is not closing.
+
+Then the ZooKeeper leader has touched the session at some time after ``s1``, and expires it no earlier than ``s1 + T``
+(``SessionTrackerImpl``; ``ExpiryQueue`` rounds up). T is the smallest timeout negotiated in the session's life.
+
+A connect request touches the ZooKeeper leader directly (``Leader.revalidateSession``), so a new session, or one resumed before
+its old deadline, counts from there. A session resumed after a lapse does not: an expiring bucket is closed one session at a
+time, and a resume in that very millisecond succeeds and dies.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["COLD", "Lease"]
+
+COLD = float("-inf")
+"""The deadline of a lease without proof."""
+
+_GRAINS = 16
+"""Of touches sent closer together than a tick divided by this only the first and the newest are kept: it costs no more than
+that much of the deadline, and bounds the memory."""
+
+
+class Lease:
+    """What is proven of one session. All times are seconds on one clock that never stands still.
+
+    Answers are reported in the order in which they came, which is that of their requests. ``tick`` and ``margin`` may be changed
+    at any time, a new tick counts for the pairs to come; the session timeout only ever shrinks. ``deadline`` is monotone but for
+    that, and for a new session.
+    """
+
+    def __init__(self) -> None:
+        self.tick = float("inf")
+        self.margin = 0.0
+        self.session_timeout = float("inf")
+        self._proven = COLD
+        self._touches: deque[tuple[float, float]] = deque()
+
+    @property
+    def deadline(self) -> float:
+        """Leadership may be believed before this time and no longer; ``COLD`` when nothing is proven."""
+        return self._proven + self.session_timeout - self.margin if self._proven > COLD else COLD
+
+    def remaining(self, now: float) -> float:
+        """Seconds for which leadership is proven, 0 when it is not."""
+        return max(0.0, self.deadline - now)
+
+    @property
+    def ripe_at(self) -> float:
+        """When a renewal could be sent to complete a pair, as far as the touches known now tell; infinity without one."""
+        return self._touches[0][1] + self.tick if self._touches else float("inf")
+
+    def opened(self, sent: float, session_timeout: float) -> None:
+        """A new session was granted: its connect request, sent at ``sent``, is the first touch."""
+        self._touches.clear()
+        self.session_timeout = session_timeout
+        self._proven = sent
+
+    def resumed(self, sent: float, answered: float, session_timeout: float) -> None:
+        """The session was resumed by a connect request sent at ``sent`` and answered at ``answered``."""
+        lapsed = answered >= self.deadline
+        self._touches.clear()
+        self.session_timeout = min(self.session_timeout, session_timeout)
+        if not lapsed:
+            self._proven = max(self._proven, sent)
+
+    def disconnected(self) -> None:
+        """The connection ended: no touch made on it can be completed to a pair any more."""
+        self._touches.clear()
+
+    def ended(self) -> None:
+        """The session ended."""
+        self._touches.clear()
+        self._proven = COLD
+
+    def touched(self, sent: float, acknowledged: float) -> None:
+        """A packet that touches the session was sent and acknowledged on the current connection."""
+        touches = self._touches
+        if len(touches) >= 2 and touches[-1][0] - touches[-2][0] < self.tick / _GRAINS:
+            touches.pop()
+        touches.append((sent, acknowledged))
+        while len(touches) > 1 and touches[1][0] + self.session_timeout < acknowledged:
+            touches.popleft()
+
+    def renewed(self, sent: float, acknowledged: float) -> bool:
+        """A renewal was sent and acknowledged with a check result inside, on the current connection.
+
+        Completes a pair with the newest touch that was acknowledged a tick before it was sent. Returns whether that proved
+        more than was known.
+        """
+        before = self._proven
+        while self._touches and self._touches[0][1] + self.tick <= sent:
+            self._proven = max(self._proven, self._touches.popleft()[0])
+        self.touched(sent, acknowledged)
+        return self._proven > before

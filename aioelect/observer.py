@@ -1,0 +1,140 @@
+"""Looking on without contending: ``get_standing()`` and ``observe()``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from aioelect.errors import ForeignContender
+from aioelect.model import Contender, Standing
+from aioelect.naming import NATIVE, ZnodeData, check_path
+from aioelect.zookeeper.client import Client
+from aioelect.zookeeper.folder import Folder
+
+__all__ = ["Standings", "get_standing", "observe"]
+
+
+async def get_standing(client: Client | str, election: str) -> Standing:
+    """Who leads and who waits, in order; an empty standing where nobody contends or there is no such folder.
+
+    ``client`` may be a hosts string. Raises ``ForeignContender`` where the folder holds another recipe's contenders.
+    """
+    check_path(election, "election path")
+    async with _borrow(client) as opened:
+        return await _Reader(opened, election).read(await Folder(opened, election).names())
+
+
+def observe(client: Client | str, election: str) -> AbstractAsyncContextManager[Standings]:
+    """``async with observe(...) as standings: async for standing in standings``: the standing now and after each change.
+
+    Always the newest one: what a slow reader misses is skipped, never queued. It goes on through reconnects and new sessions.
+    """
+    check_path(election, "election path")
+    return _observe(client, election)
+
+
+@asynccontextmanager
+async def _observe(client: Client | str, election: str) -> AsyncIterator[Standings]:
+    async with _borrow(client) as opened:
+        standings = Standings(opened, election)
+        try:
+            yield standings
+        finally:
+            standings._stop()
+
+
+@contextlib.asynccontextmanager
+async def _borrow(client: Client | str) -> AsyncIterator[Client]:
+    if isinstance(client, str):
+        async with Client(client, timeout=30.0) as opened:
+            yield opened
+    else:
+        yield client
+
+
+class _Reader:
+    """Reads contenders; what is written once is read once."""
+
+    def __init__(self, client: Client, election: str) -> None:
+        self._election = election
+        self._folder = Folder(client, election)
+        self._known: dict[str, Contender] = {}
+
+    async def read(self, names: Iterable[str]) -> Standing:
+        queue = NATIVE.queue(names)
+        if queue.foreign:
+            raise ForeignContender(self._election, queue.foreign[0])
+        new = [name for name in queue.contenders if name not in self._known]
+        read = await asyncio.gather(*map(self._contender, new))
+        found = self._known | {name: contender for name, contender in zip(new, read, strict=True) if contender}
+        self._known = {name: found[name] for name in queue.contenders if name in found}
+        return Standing(tuple(self._known.values()))
+
+    async def _contender(self, name: str) -> Contender | None:
+        znode = await self._folder.read(name)
+        if znode is None:
+            return None
+        said = ZnodeData.decode(znode.data)
+        return Contender(
+            identity=said.identity,
+            data=said.data,
+            token=znode.token,
+            path=self._folder.display(name),
+            joined=znode.created,
+            host=said.host,
+            pid=said.pid,
+        )
+
+
+class Standings:
+    """An async iterator of :class:`Standing`; each differs from the one before."""
+
+    def __init__(self, client: Client, election: str) -> None:
+        self._client = client
+        self._folder = Folder(client, election)
+        self._reader = _Reader(client, election)
+        self._stale = asyncio.Event()
+        self._stale.set()
+        self._last: Standing | None = None
+        self._unlisten = self._folder.on_changed(lambda _: self._stale.set())
+        client.session.observe(self)
+
+    def __aiter__(self) -> Standings:
+        return self
+
+    async def __anext__(self) -> Standing:
+        while True:
+            await self._stale.wait()
+            self._stale.clear()
+            try:
+                names = await self._folder.names_and_watch()
+                standing = await self._reader.read(names or ())
+            except BaseException:
+                self._stale.set()
+                raise
+            if standing != self._last:
+                self._last = standing
+                return standing
+
+    def _stop(self) -> None:
+        self._unlisten()
+        self._client.session.unobserve(self)
+
+    # The session's observer
+
+    def session_suspended(self) -> None:
+        pass
+
+    def session_resumed(self) -> None:
+        pass
+
+    def session_ended(self) -> None:
+        pass
+
+    def session_opened(self) -> None:
+        self._stale.set()
+
+    def session_closed(self) -> None:
+        self._stale.set()  # the next read says that the client is closed

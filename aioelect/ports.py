@@ -1,0 +1,65 @@
+"""What the shells need from the outside world, and no more: the clock, names, sockets and chance, as arguments.
+
+A test, or a simulation, passes its own; :class:`World` holds the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = ["Address", "Clock", "Dial", "Resolve", "World", "boottime"]
+
+Address = tuple[str, int]
+"""An IP address, or a host name before it is resolved, and a port."""
+
+Clock = Callable[[], float]
+"""Seconds on a clock that never goes back and never stands still."""
+
+
+class Dial(Protocol):
+    """Connects ``protocol`` to ``address`` and returns when the transport is ready. Raises ``OSError``."""
+
+    async def __call__(self, protocol: asyncio.Protocol, address: Address) -> asyncio.Transport: ...
+
+
+class Resolve(Protocol):
+    """The addresses behind a host name, afresh. Raises ``OSError``."""
+
+    async def __call__(self, host: str, port: int) -> Sequence[Address]: ...
+
+
+async def dial_tcp(protocol: asyncio.Protocol, address: Address) -> asyncio.Transport:
+    """A TCP connection; asyncio switches Nagle's algorithm off."""
+    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, *address)
+    return transport
+
+
+async def resolve_name(host: str, port: int) -> Sequence[Address]:
+    """``getaddrinfo``, which asyncio runs in a thread for anything but a literal address."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((str(info[4][0]), int(info[4][1])) for info in found))
+
+
+def boottime() -> float:
+    """Seconds on CLOCK_BOOTTIME, which goes on while the machine is suspended, or CLOCK_MONOTONIC where there is none."""
+    return time.clock_gettime(_LEASE_CLOCK)
+
+
+_LEASE_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that is not computed."""
+
+    clock: Clock = boottime
+    monotonic: Clock = time.monotonic
+    dial: Dial = dial_tcp
+    resolve: Resolve = resolve_name
+    random: random.Random = field(default_factory=random.Random)

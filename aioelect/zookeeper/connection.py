@@ -1,0 +1,308 @@
+"""One TCP connection to one server: frames, replies matched to requests, and when it ended. No policy.
+
+ZooKeeper answers the requests of a connection in order; pings and authentication have queues of their own, since the latter
+are answered out of order. A reply that matches no request costs the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from aiozk import exc, protocol
+
+from aioelect.errors import ConnectionLoss, Executed, ServerSilent
+from aioelect.ports import Address, Clock
+from aioelect.zookeeper import wire
+from aioelect.zookeeper.hosts import format_address
+
+__all__ = ["Answer", "Connection", "Owner", "Reply"]
+
+MAX_FRAME = 64 * 1024 * 1024
+"""Bytes of the largest reply that is read: 100,000 children take 2 to 6 MB, and a larger claim is no ZooKeeper."""
+
+SUPPORTED = (3, 6, 0)
+"""What aiozk's feature tests see: the oldest server that we support, since the protocol does not tell its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A successful answer; ``sent`` and ``acknowledged`` are clock readings from before the write and after the read."""
+
+    record: Any
+    sent: float
+    acknowledged: float
+
+
+class Owner(Protocol):
+    """What a connection tells the one who made it, synchronously."""
+
+    def replied(self, connection: Connection, answer: Answer) -> None:
+        """A request or a ping was answered, with success or with an error; its future is settled after this returns."""
+
+    def notified(self, connection: Connection, event: Any) -> None:
+        """A watch fired."""
+
+    def ended(self, connection: Connection, why: str) -> None:
+        """The connection is no more; called once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Any answer: ``request`` is None for a ping, ``record`` is None for an error, ``error`` is 0 for success."""
+
+    request: Any
+    record: Any
+    error: int
+    zxid: int
+    sent: float
+    acknowledged: float
+
+
+@dataclass(slots=True)
+class _Pending:
+    xid: int
+    request: Any
+    sent: float
+    future: asyncio.Future[Reply]
+
+
+class Connection(asyncio.Protocol):
+    """Made by dialling; see the module's docstring.
+
+    The attributes ``host``, ``port``, ``version_info``, ``start_read_only``, ``closing`` and ``read_loop_task``, and the methods
+    ``close`` and ``abort``, are what aiozk's own connection offers to its users.
+    """
+
+    version_info = SUPPORTED
+
+    def __init__(self, address: Address, clock: Clock, owner: Owner) -> None:
+        self.host, self.port = address
+        self.read_only = False
+        self.last_read = self.last_sent = clock()
+        self.why_ended: str | None = None
+        self._clock = clock
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._pending: deque[_Pending] = deque()
+        self._pings: deque[float] = deque()
+        self._auths: deque[_Pending] = deque()
+        self._greeting: asyncio.Future[wire.ConnectReply] | None = None
+        self._greeted = False
+        self._closed = self._loop.create_future()
+
+    def __repr__(self) -> str:
+        state = f"ended: {self.why_ended}" if self.why_ended else "open"
+        return f"<Connection to {self.server}, {state}>"
+
+    @property
+    def server(self) -> str:
+        """``host:port``."""
+        return format_address((self.host, self.port))
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self.why_ended is not None
+
+    @property
+    def start_read_only(self) -> bool:
+        """aiozk's name of ``read_only``."""
+        return self.read_only
+
+    @property
+    def read_loop_task(self) -> _Reader:
+        """aiozk reads in a task; what its users cancel there stops our reading."""
+        return _Reader(self)
+
+    @read_loop_task.setter
+    def read_loop_task(self, value: None) -> None:
+        pass
+
+    # Sending
+
+    def greet(self, frame: bytes) -> asyncio.Future[wire.ConnectReply]:
+        """Sends the connect request; the future gives the answer, or ``ConnectionLoss``."""
+        self._greeting = self._loop.create_future()
+        if self.closing:
+            self._greeting.set_exception(self._loss(Executed.NO))
+        else:
+            self._write(frame)
+        return self._greeting
+
+    def request(self, request: Any, xid: int) -> asyncio.Future[Reply]:
+        """Sends a request; the future gives its reply, an ``aiozk.exc.ResponseError``, or ``ConnectionLoss``.
+
+        A future that is cancelled is forgotten when its reply comes.
+        """
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self.closing:
+            future.set_exception(self._loss(Executed.NO))
+            return future
+        if request.special_xid is not None:
+            xid = request.special_xid
+        payload = wire.frame(request.serialize(xid))
+        pending = _Pending(xid, request, self._clock(), future)
+        (self._auths if xid == wire.AUTH_XID else self._pending).append(pending)
+        self._write(payload)
+        return future
+
+    def ping(self) -> None:
+        """Sends a ping; its reply is reported to the owner alone."""
+        if not self.closing:
+            self._pings.append(self._clock())
+            self._write(_PING)
+
+    def _write(self, data: bytes) -> None:
+        assert self._transport is not None  # noqa: S101  # dialled before anyone holds it
+        self.last_sent = self._clock()
+        self._transport.write(data)
+
+    @property
+    def oldest_request(self) -> float | None:
+        """When the oldest unanswered request or ping was sent."""
+        waiting = [queue[0].sent for queue in (self._pending, self._auths) if queue]
+        return min([*waiting, *([self._pings[0]] if self._pings else [])], default=None)
+
+    # Ending
+
+    def abort(self, why: str = "closed by this side", *, silent: bool = False) -> None:
+        """Ends the connection now: what is pending fails, and the owner is told before this returns."""
+        if self.closing:
+            return
+        self.why_ended = why
+        if self._transport is not None:
+            self._transport.abort()
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(self._loss(Executed.NO))
+        for pending in [*self._auths, *self._pending]:
+            if not pending.future.done():
+                fate = Executed.NO if wire.is_read(pending.request) else Executed.UNKNOWN
+                pending.future.set_exception(self._loss(fate, silent=silent))
+                pending.future.exception()  # nobody may be waiting any more, and that is no mistake
+        self._auths.clear()
+        self._pending.clear()
+        self._pings.clear()
+        self._buffer.clear()
+        self._owner.ended(self, why)
+
+    async def close(self, timeout: float = 0) -> None:
+        """aiozk's way to end a connection: as :meth:`abort`."""
+        self.abort()
+
+    async def wait_closed(self) -> None:
+        """Waits until the socket is closed, if there ever was one."""
+        if self._transport is not None:
+            await asyncio.shield(self._closed)
+
+    async def finish(self, xid: int) -> bool:
+        """Ends the session on the server; whether that confirmed it before the connection ended."""
+        if self.closing:
+            return False
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self._pending.append(_Pending(xid, protocol.CloseRequest(), self._clock(), future))
+        self._write(wire.close_frame(xid))
+        try:
+            await future
+        except ConnectionLoss:
+            return False
+        except exc.ZKError:
+            pass  # it is ending already
+        return True
+
+    def _loss(self, executed: Executed, *, silent: bool = False) -> ConnectionLoss:
+        kind = ServerSilent if silent else ConnectionLoss
+        return kind(self.host, self.port, self.why_ended or "closed", executed)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its bases
+        if self.closing:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        self.abort("the server closed it")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.abort(f"{type(error).__name__}: {error}" if error else "the server closed it")
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        now = self.last_read = self._clock()
+        buffer = self._buffer
+        buffer += data
+        start, end = 0, len(buffer)
+        try:
+            while end - start >= 4 and not self.closing:
+                (size,) = _length.unpack_from(buffer, start)
+                if not 0 <= size <= MAX_FRAME:
+                    raise ValueError(f"a frame that claims {size} bytes")
+                if end - start - 4 < size:
+                    break
+                payload = bytes(memoryview(buffer)[start + 4 : start + 4 + size])
+                start += 4 + size
+                self._received(payload, now)
+        except (ValueError, LookupError, struct.error, UnicodeDecodeError) as e:
+            self.abort(f"the server sent what ZooKeeper never sends: {e}")
+        if start and not self.closing:
+            del buffer[:start]
+
+    # Receiving
+
+    def _received(self, payload: bytes, now: float) -> None:
+        if not self._greeted:
+            if self._greeting is None:
+                raise ValueError("an answer before the first request")
+            self._greeted = True
+            reply = wire.parse_connect_reply(payload)
+            if not self._greeting.done():
+                self._greeting.set_result(reply)
+            return
+        xid, zxid, error = wire.parse_header(payload)
+        if xid == wire.WATCH_XID:
+            self._owner.notified(self, wire.parse_event(payload))
+        elif xid == wire.PING_XID:
+            self._owner.replied(self, Answer(None, None, error, zxid, self._pings.popleft(), now))
+        else:
+            queue = self._auths if xid == wire.AUTH_XID else self._pending
+            if not queue or queue[0].xid != xid:
+                raise ValueError(f"a reply to request {xid}, which was not the oldest one waiting")
+            record = None if error else wire.parse_reply(queue[0].request.opcode, payload)
+            pending = queue.popleft()
+            self._owner.replied(self, Answer(pending.request, record, error, zxid, pending.sent, now))
+            if not pending.future.done():
+                if error:
+                    pending.future.set_exception(wire.response_error(error))
+                else:
+                    pending.future.set_result(Reply(record, pending.sent, now))
+
+    def pause_reading(self) -> None:
+        """Reads nothing more from the socket."""
+        if self._transport is not None and not self.closing:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Reads again after :meth:`pause_reading`."""
+        if self._transport is not None and not self.closing:
+            self._transport.resume_reading()
+
+
+class _Reader:
+    """Stands for the read loop task of aiozk's connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def cancel(self) -> None:
+        self._connection.pause_reading()
+
+
+_length = struct.Struct("!i")
+_PING = wire.frame(protocol.PingRequest().serialize(wire.PING_XID))

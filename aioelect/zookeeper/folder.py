@@ -1,0 +1,216 @@
+"""An election folder, as the election sees it: enter, list, watch, read. No decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiozk import exc, protocol
+
+from aioelect.cleanup import finish
+from aioelect.errors import ClientClosed, ConnectionLoss, Executed, SessionExpired
+from aioelect.naming import ZnodeData
+from aioelect.zookeeper import wire
+from aioelect.zookeeper.client import Client
+from aioelect.zookeeper.session import Session
+
+__all__ = ["Folder", "Place", "Znode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A contender's znode: its name in the folder, its czxid, and the session that owns it."""
+
+    name: str
+    token: int
+    session_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Znode:
+    """What was found under a name; ``created`` in seconds since the epoch."""
+
+    data: bytes | None
+    token: int
+    owner: int
+    created: float
+
+
+class Folder:
+    """``path`` as the client's user knows it; names are those of children."""
+
+    def __init__(self, client: Client, path: str) -> None:
+        self.path = path
+        self._client = client
+        self._root = client.normalize_path(path)
+
+    @property
+    def _session(self) -> Session:
+        return self._client.session
+
+    def locate(self, name: str) -> str:
+        """The path of ``name`` as the server knows it."""
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def display(self, name: str) -> str:
+        """The path of ``name`` as the client's user knows it."""
+        return f"{self.path.rstrip('/')}/{name}"
+
+    # The own znode
+
+    async def enter(self, prefix: str, payload: bytes, nonce: str, acl: Sequence[Any] | None = None) -> Place:
+        """Makes an ephemeral sequential znode, on whatever session lives, waiting for servers as long as it takes.
+
+        Exactly one: when the reply was lost, the znode is found again by its nonce. When this is cancelled, none is left.
+        """
+        request = protocol.Create2Request(
+            path=self.locate(prefix), data=payload, acl=list(acl or self._client.default_acl)
+        )
+        request.set_flags(ephemeral=True, sequential=True)
+        while True:
+            await self._session.ensure_safe_state(writing=True)
+            session_id = self._session.session_id or 0
+            try:
+                reply = await self._session.ask(request, session_id=session_id)
+                stat = reply.record.stat
+                return Place(_name_of(reply.record.path), stat.created_zxid, session_id)
+            except exc.NoNode:
+                await self._client.ensure_container(self.path)
+            except SessionExpired:
+                continue
+            except ConnectionLoss as e:
+                place = await self._find_again(prefix, nonce, session_id) if e.executed is Executed.UNKNOWN else None
+                if place is not None:
+                    return place
+            except asyncio.CancelledError:
+                await finish(self._hunt(prefix, nonce, session_id))
+                raise
+
+    async def _find_again(self, prefix: str, nonce: str, session_id: int) -> Place | None:
+        try:
+            return await self._find(prefix, nonce, session_id)
+        except SessionExpired:
+            return None
+        except asyncio.CancelledError:
+            await finish(self._hunt(prefix, nonce, session_id))
+            raise
+
+    async def _hunt(self, prefix: str, nonce: str, session_id: int) -> None:
+        """Finds and deletes the znode of a create that nobody waits for any more, as long as its session lives."""
+
+        async def hunt() -> None:
+            try:
+                place = await self._find(prefix, nonce, session_id)
+            except (SessionExpired, ClientClosed):
+                return
+            if place is not None:
+                await self._client.janitor.delete(self.locate(place.name), session_id)
+
+        await asyncio.shield(self._client.janitor.spawn(hunt()))
+
+    async def _find(self, prefix: str, nonce: str, session_id: int) -> Place | None:
+        """Our session's znode with this nonce, by sync and getEphemerals in one go: without the sync, a follower may lag.
+
+        Raises ``SessionExpired`` and ``ClientClosed``.
+        """
+        while True:
+            await self._session.ensure_safe_state()
+            answers = await asyncio.gather(
+                self._session.submit(protocol.SyncRequest(path=self._root), session_id),
+                self._session.submit(wire.GetEphemeralsRequest(path=self.locate(prefix)), session_id),
+                return_exceptions=True,
+            )
+            failure = next((answer for answer in answers if isinstance(answer, BaseException)), None)
+            if isinstance(failure, exc.Unimplemented):
+                names: Sequence[str] = await self.names(session_id)
+            elif isinstance(failure, exc.SessionExpired):
+                raise SessionExpired(session_id)
+            elif isinstance(failure, (ConnectionLoss, exc.SessionMoved)):
+                continue
+            elif failure is not None:
+                raise failure
+            else:
+                found = answers[1]
+                assert not isinstance(found, BaseException)  # noqa: S101  # ruled out above
+                names = [_name_of(path) for path in found.record.ephemerals if path == self.locate(_name_of(path))]
+            for name in names:
+                znode = await self.read(name, session_id)
+                if znode is not None and znode.owner == session_id and ZnodeData.decode(znode.data).nonce == nonce:
+                    return Place(name, znode.token, session_id)
+            return None
+
+    async def leave(self, place: Place) -> None:
+        """Deletes the own znode; returns when it is certainly gone, however long that takes."""
+        await self._client.janitor.delete(self.locate(place.name), place.session_id)
+
+    # Everybody's
+
+    async def names(self, session_id: int | None = None) -> tuple[str, ...]:
+        """The children; none where there is no folder."""
+        try:
+            reply = await self._session.ask(
+                protocol.GetChildren2Request(path=self._root, watch=False), session_id=session_id
+            )
+        except exc.NoNode:
+            return ()
+        return tuple(reply.record.children)
+
+    async def names_and_watch(self) -> tuple[str, ...] | None:
+        """The children, with a watch on the list; None where there is no folder, with a watch on its creation."""
+        try:
+            reply = await self._session.ask(protocol.GetChildren2Request(path=self._root, watch=True))
+            return tuple(reply.record.children)
+        except exc.NoNode:
+            pass
+        try:
+            await self._session.ask(protocol.ExistsRequest(path=self._root, watch=True))
+        except exc.NoNode:
+            return None
+        return await self.names_and_watch()
+
+    async def watch(self, name: str, session_id: int) -> int | None:
+        """Sets a watch on a znode and gives the session that owns it (0: none); None where it does not exist."""
+        try:
+            reply = await self._session.ask(
+                protocol.GetDataRequest(path=self.locate(name), watch=True), session_id=session_id
+            )
+        except exc.NoNode:
+            return None
+        return int(reply.record.stat.ephemeral_owner)
+
+    async def read(self, name: str, session_id: int | None = None) -> Znode | None:
+        """What is in a znode; None where it does not exist."""
+        try:
+            reply = await self._session.ask(
+                protocol.GetDataRequest(path=self.locate(name), watch=False), session_id=session_id
+            )
+        except exc.NoNode:
+            return None
+        stat = reply.record.stat
+        return Znode(reply.record.data, stat.created_zxid, stat.ephemeral_owner, stat.created / 1000)
+
+    def on_deleted(self, name: str, callback: Callable[[str], object]) -> Callable[[], None]:
+        """Calls ``callback`` with the path when the znode is deleted; gives what ends that."""
+        return self._listen(self.locate(name), (protocol.WatchEvent.DELETED,), callback)
+
+    def on_changed(self, callback: Callable[[str], object]) -> Callable[[], None]:
+        """Calls ``callback`` when children come or go, or the folder does; gives what ends that."""
+        watch_event = protocol.WatchEvent
+        kinds = (watch_event.CREATED, watch_event.CHILDREN_CHANGED, watch_event.DELETED)
+        return self._listen(self._root, kinds, callback)
+
+    def _listen(self, path: str, kinds: Sequence[int], callback: Callable[[str], object]) -> Callable[[], None]:
+        for kind in kinds:
+            self._session.add_watch_callback(kind, path, callback)
+
+        def stop() -> None:
+            for kind in kinds:
+                self._session.remove_watch_callback(kind, path, callback)
+
+        return stop
+
+
+def _name_of(path: str) -> str:
+    return path.rpartition("/")[2]

@@ -1,0 +1,132 @@
+"""One stream of renewals per client, however many elections it leads: it keeps the session's lease warm.
+
+See ``aioelect.lease`` for what a renewal proves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from aiozk import exc, protocol
+
+from aioelect.errors import AioelectError
+from aioelect.zookeeper.connection import Reply
+from aioelect.zookeeper.session import Session
+
+__all__ = ["Renewals"]
+
+log = logging.getLogger("aioelect.lease")
+
+
+class Renewals:
+    """Renews while anybody keeps a znode here.
+
+    A renewal checks one own ephemeral znode; that proves the session, and so the lease of all. A refused check says that the
+    znode is gone, and the next one is tried.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._keepers: dict[str, Callable[[], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._probed: set[str] = set()
+
+    def keep(self, path: str, renewed: Callable[[], None]) -> None:
+        """Renews with the own ephemeral ``path`` (as the server knows it), and calls ``renewed`` after each proof."""
+        if not self._keepers:
+            self._session.observe(self)
+            self._session.be_patient(self._session.timing.ride_out / 2)
+        self._keepers[path] = renewed
+        if self._timer is None:
+            self._renew()
+
+    def release(self, path: str) -> None:
+        """Ends :meth:`keep`; nothing where it was not kept."""
+        if self._keepers.pop(path, None) is not None and not self._keepers:
+            self._session.unobserve(self)
+            self._session.be_patient(None)
+            self._stop()
+            if self._probe is not None:
+                self._probe.cancel()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _renew(self) -> None:
+        """Sends one renewal and sets the clock for the next, which does not wait for the answer."""
+        self._stop()
+        session = self._session
+        if not self._keepers or not session.connected:
+            return
+        path = next(iter(self._keepers))
+        request = protocol.TransactionRequest()
+        request.add(protocol.CheckVersionRequest(path=path, version=-1))
+        answer = session.submit(request)
+        answer.add_done_callback(lambda done: self._answered(path, done))
+        loop = asyncio.get_running_loop()
+        now = session.world.clock()
+        wait = session.timing.renew_every
+        if session.lease.remaining(now) <= 0:  # cold: complete the pair as soon as the rule allows
+            wait = min(wait, max(session.lease.ripe_at - now, session.timing.tick_time / 16))
+        self._timer = loop.call_later(wait, self._renew)
+        self._learn_tick(loop)
+
+    def _answered(self, path: str, answer: asyncio.Future[Reply]) -> None:
+        if answer.cancelled() or path not in self._keepers:
+            return
+        try:
+            reply = answer.result()
+            verdict: Any = reply.record.responses[0]
+        except (AioelectError, exc.ZKError) as e:
+            verdict = e
+        if isinstance(verdict, protocol.CheckVersionResponse):
+            if self._session.lease.renewed(reply.sent, reply.acknowledged):
+                for renewed in list(self._keepers.values()):
+                    renewed()
+        else:
+            log.info("renewal with %r was refused: %r", path, verdict)
+            if len(self._keepers) > 1 and isinstance(verdict, exc.NoNode):
+                self._keepers[path] = self._keepers.pop(path)  # the next one's turn
+                self._renew()
+
+    def _learn_tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Asks each server once for its tickTime, off the critical path, unless the user has stated it."""
+        conn = self._session.conn
+        if self._session.tick_is_stated or conn is None or conn.server in self._probed or self._probe is not None:
+            return
+        self._probed.add(conn.server)
+        self._probe = loop.create_task(self._ask_tick(), name="aioelect tick probe")
+
+    async def _ask_tick(self) -> None:
+        try:
+            await self._session.probe_tick()
+            self._session.be_patient(self._session.timing.ride_out / 2)
+        except (OSError, AioelectError) as e:
+            log.info("the server's tickTime stays unknown: %s", e)
+        finally:
+            self._probe = None
+
+    # The session's observer
+
+    def session_suspended(self) -> None:
+        self._stop()
+
+    def session_resumed(self) -> None:
+        self._renew()
+
+    def session_opened(self) -> None:
+        self._renew()
+
+    def session_ended(self) -> None:
+        self._stop()
+
+    def session_closed(self) -> None:
+        self._stop()
+        if self._probe is not None:
+            self._probe.cancel()

@@ -1,0 +1,63 @@
+"""Servers, paths, and the check that no test leaves a task behind."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def zookeeper() -> Iterator[ZooKeeperServer]:
+    """One real server for all tests that do it no harm; sessions of 0.4 to 20 s."""
+    with ZooKeeperServer(
+        tick_time=0.2, max_session_timeout=20, properties={"znode.container.checkIntervalMs": "200"}
+    ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_ensemble() -> Iterator[ZooKeeperEnsemble]:
+    """Three real members for all tests; use it through ``ensemble``."""
+    with ZooKeeperEnsemble(tick_time=0.2, max_session_timeout=20) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def ensemble(shared_ensemble: ZooKeeperEnsemble) -> Iterator[ZooKeeperEnsemble]:
+    """Three real members, healthy again after the test: resumed, linked, restarted."""
+    yield shared_ensemble
+    for index, member in enumerate(shared_ensemble.members):
+        shared_ensemble.heal(index)
+        try:
+            member.resume()
+        except RuntimeError:  # killed
+            member.launch()
+    shared_ensemble.wait_ready()
+
+
+@pytest.fixture
+def path() -> str:
+    """A path that no other test uses; nothing is there yet."""
+    return f"/test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(autouse=True)
+async def no_task_left() -> AsyncIterator[None]:
+    """Fails a test that leaves a task running in its event loop."""
+    before = asyncio.all_tasks()
+    yield
+    left: set[asyncio.Task[object]] = set()
+    for _ in range(20):  # transports and callbacks need some turns of the loop to end what is ending
+        left = {task for task in asyncio.all_tasks() - before if task is not asyncio.current_task()}
+        if not left:
+            break
+        await asyncio.sleep(0.01)
+    assert not left, f"tasks left behind: {left}"
