@@ -1,4 +1,4 @@
-"""The ``aioelect`` command. It needs the extra ``cli``; each command is a module of its own, joined in :mod:`aioelect.cli.app`."""
+"""The ``aioelect`` command, of the extra ``cli``. Each command is a module of its own; :mod:`aioelect.cli.app` joins them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ __all__ = ["main"]
 def main() -> None:
     """The entry point of the console script; exits with 2 where click or rich is missing."""
     try:
+        _run()
+    except KeyboardInterrupt:  # while modules were being imported: later on, commands see to it
+        sys.exit(130)
+
+
+def _run() -> None:
+    try:
         from aioelect.cli.app import app
     except ModuleNotFoundError as e:
-        if e.name is None or e.name.partition(".")[0] not in ("click", "rich"):
+        missing = (e.name or "").partition(".")[0]
+        if missing not in ("click", "rich"):
             raise
-        sys.exit(_exit_without(e.name))
+        print(
+            f"aioelect: the command line needs {missing}, which is not installed here. "
+            "Install it with: pip install 'aioelect[cli]'",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     app()
-
-
-def _exit_without(module: str) -> int:
-    print(
-        f"aioelect: the command line needs {module}, which is not installed here. Install it with: pip install 'aioelect[cli]'",
-        file=sys.stderr,
-    )
-    return 2

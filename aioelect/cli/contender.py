@@ -1,7 +1,8 @@
 """One contender of the demo, as a process of its own: ``python -m aioelect.cli.contender``.
 
 It obeys lines on stdin and leaves at their end, so that it never outlives the demo. What happens to it goes to stdout, a JSON
-object a line: aioelect's own events, ``Leads`` as the first step of a term, and ``Failed`` with the error that ended it.
+object a line: aioelect's own events, ``Leads`` and ``Stops`` as the first and the last step of a term,
+and ``Failed`` with the error that ended it all.
 """
 
 from __future__ import annotations
@@ -66,10 +67,13 @@ class _Contender:
                 )
 
     async def _lead(self, leader: aioelect.Leader) -> None:
-        async with self._recorder.leading(leader, every=0.005):
-            _tell("Leads", at=time.monotonic(), token=leader.token)
-            self._leader = leader
-            await asyncio.Event().wait()
+        try:
+            async with self._recorder.leading(leader, every=0.005):
+                _tell("Leads", at=time.monotonic(), token=leader.token)
+                self._leader = leader
+                await asyncio.Event().wait()
+        finally:
+            _tell("Stops", at=time.monotonic(), token=leader.token)
 
     async def _obey(self, contending: asyncio.Future[None]) -> None:
         commands = asyncio.StreamReader()

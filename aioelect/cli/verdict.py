@@ -21,18 +21,21 @@ class Kind(enum.StrEnum):
     KILL = "kill"
     CUT = "cut"
 
-    @property
-    def title(self) -> str:
+    def describe(self) -> str:
         """A few words for people."""
         return {Kind.RESIGN: "resignation", Kind.KILL: "kill -9", Kind.CUT: "network cut"}[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """Leadership went from one contender to another; ``at`` is when the cause was given (``time.monotonic`` seconds)."""
+    """Leadership went from one contender to another.
+
+    ``at`` is when the cause was given, ``stopped`` when the old leader's block, or its process, had ended (``time.monotonic``).
+    """
 
     kind: Kind
     at: float
+    stopped: float
     before: str
     after: str
     token_before: int
@@ -41,9 +44,9 @@ class Takeover:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A takeover with what the recorder saw of it, in seconds.
+    """A takeover with what was recorded of it, in seconds up to the new leader's first step.
 
-    ``latency`` goes from the cause to the new leader's first step, ``gap`` from the old leader's last step to it.
+    ``latency`` counts from the cause, ``gap`` from the end of the old leader's block: nobody was at work for so long.
     """
 
     takeover: Takeover
@@ -53,13 +56,14 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class KindSummary:
-    """The takeovers of one kind; latencies in seconds, None where there was no takeover."""
+    """The takeovers of one kind: median and worst latency, shortest gap, in seconds; None where there was no takeover."""
 
     kind: Kind
     expected: int
     count: int
     median: float | None
     worst: float | None
+    shortest_gap: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,9 @@ class Summary:
                 each.kind.value: {
                     "expected": each.expected,
                     "count": each.count,
-                    "latency_median": each.median,
-                    "latency_worst": each.worst,
+                    "latency_median": _rounded(each.median),
+                    "latency_worst": _rounded(each.worst),
+                    "gap_shortest": _rounded(each.shortest_gap),
                 }
                 for each in self.by_kind
             },
@@ -100,8 +105,8 @@ class Summary:
                     "after": each.takeover.after,
                     "token_before": each.takeover.token_before,
                     "token_after": each.takeover.token_after,
-                    "latency": each.latency,
-                    "gap": each.gap,
+                    "latency": _rounded(each.latency),
+                    "gap": _rounded(each.gap),
                 }
                 for each in self.takeovers
             ],
@@ -119,11 +124,14 @@ def judge(
         found = _measure(takeover, intervals)
         if isinstance(found, Measured):
             measured.append(found)
+            if found.gap < 0:
+                late = f"was still at work {-found.gap * 1000:.1f} ms after {takeover.after} had begun"
+                problems.append(f"{takeover.before} (token {takeover.token_before:#x}) {late}")
         else:
             problems.append(found)
     by_kind = tuple(_summarize(kind, measured, rounds) for kind in Kind)
     problems += [
-        f"{each.expected - each.count} of {each.expected} takeovers after a {each.kind.title} did not happen"
+        f"{each.expected - each.count} of {each.expected} takeovers after a {each.kind.describe()} did not happen"
         for each in by_kind
         if each.count < each.expected
     ]
@@ -147,14 +155,22 @@ def _measure(takeover: Takeover, intervals: Sequence[Interval]) -> Measured | st
         ends.append(found[0])
     old, new = ends
     if new.start < takeover.at:
-        return f"{_name(new)} led before the {takeover.kind.title} of {_name(old)}, not because of it"
-    return Measured(takeover, latency=new.start - takeover.at, gap=new.start - old.end)
+        return f"{_name(new)} led before the {takeover.kind.describe()} of {_name(old)}, not because of it"
+    return Measured(takeover, latency=new.start - takeover.at, gap=new.start - takeover.stopped)
 
 
 def _summarize(kind: Kind, measured: Iterable[Measured], expected: int) -> KindSummary:
-    latencies = [each.latency for each in measured if each.takeover.kind is kind]
-    median, worst = (statistics.median(latencies), max(latencies)) if latencies else (None, None)
-    return KindSummary(kind, expected, len(latencies), median, worst)
+    those = [each for each in measured if each.takeover.kind is kind]
+    if not those:
+        return KindSummary(kind, expected, 0, None, None, None)
+    latencies = [each.latency for each in those]
+    return KindSummary(
+        kind, expected, len(those), statistics.median(latencies), max(latencies), min(each.gap for each in those)
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
 
 
 def _name(interval: Interval) -> str:

@@ -42,6 +42,7 @@ class State(enum.Enum):
     LEADING = "LEADS"
     STANDING_DOWN = "stands down"
     KILLED = "killed"
+    LEFT = "has left"
     ENDED = "ended"
 
 
@@ -55,6 +56,7 @@ _AFTER = {
     "Released": State.JOINING,
     "Expired": State.JOINING,
     "Failed": State.ENDED,
+    "Ended": State.ENDED,
 }
 """What an event says about where its contender stands now."""
 
@@ -72,8 +74,10 @@ class Worker:
         self.state = State.STARTING
         self.since = time.monotonic()
         """When it came into its state."""
+        self.pid: int | None = None
+        """Its process id, or that of its last process."""
         self.token: int | None = None
-        """That of its znode, as far as it knows."""
+        """That of its znode, as far as is known."""
         self.proven_until = 0.0
         """Until when its leadership is proven, as it told last."""
         self.connected = False
@@ -102,11 +106,6 @@ class Worker:
             await self._network.aclose()
 
     @property
-    def pid(self) -> int | None:
-        """Its process id; None before its first start."""
-        return self._process.pid if self._process is not None else None
-
-    @property
     def is_placed(self) -> bool:
         """Whether it is connected and has its place, in the queue or before it."""
         return self.connected and not self.cut and self.state in (State.WAITING, State.NEXT, State.LEADING)
@@ -116,6 +115,7 @@ class Worker:
         setting = self._setting
         hosts = ",".join(proxy.hosts for proxy in self._proxies) + setting.hosts.chroot
         self._turn(State.STARTING, time.monotonic())
+        self.token = None
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "aioelect.cli.contender"),
             *("--hosts", hosts, "--election", setting.election, "--identity", self.identity),
@@ -125,6 +125,7 @@ class Worker:
             stderr=DEVNULL,
             start_new_session=True,  # Ctrl-C is for the demo alone, which then lets everybody leave in good order
         )
+        self.pid = self._process.pid
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def stop(self) -> None:
@@ -133,10 +134,12 @@ class Worker:
         if process is None:
             return
         assert process.stdin is not None  # noqa: S101  # asked for above
+        self._turn(State.LEFT, time.monotonic())
         process.stdin.close()
         try:
-            async with asyncio.timeout(FAREWELL + 1):
-                await process.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL + 1):
+                    await process.wait()
         finally:
             await self._end(process)
 
@@ -180,13 +183,14 @@ class Worker:
         async for line in process.stdout:
             self._receive(json.loads(line))
         await process.wait()
-        if self.state not in (State.KILLED, State.ENDED):
-            self._receive({"event": "Ended", "at": time.monotonic(), "status": process.returncode})
+        if self.state not in (State.KILLED, State.LEFT):
+            self.error = self.error or f"exit status {process.returncode}"
+            self._receive({"event": "Ended", "at": time.monotonic()})
 
     def _receive(self, event: dict[str, Any]) -> None:
         name, at = event["event"], event["at"]
-        if self.state is State.KILLED:
-            return  # its last words
+        if self.state in (State.KILLED, State.LEFT):
+            return  # last words
         if (after := _AFTER.get(name)) is not None:
             self._turn(after, at)
         self.connected = _CONNECTED.get(name, self.connected)
@@ -196,9 +200,7 @@ class Worker:
             self.proven_until = at + event["remaining"]
         elif name == "Failed":
             self.error = event["error"]
-        elif name == "Ended":
-            self._turn(State.ENDED, at)
-        if self.state in (State.JOINING, State.ENDED):
+        if self.state is State.JOINING and not self.cut:
             self.token = None
         self._report(self, event)
 
