@@ -318,10 +318,8 @@ class Candidacy:
             yield from self._lost_place(LossReason.NODE_DELETED)
             return
         self.position = queue.contenders.index(self.name)
-        self._predecessor_watched = False
         yield Announce(self.position)
         if self.position == 0:
-            self.predecessor = None
             yield from self._lead()
         else:
             self.predecessor = queue.contenders[self.position - 1]
@@ -345,7 +343,7 @@ class Candidacy:
     def _deleted(self, event: Deleted) -> Iterator[Command]:
         if event.name == self.name:
             yield from self._lost_place(LossReason.NODE_DELETED)
-        elif event.name == self.predecessor and self.state is not State.LEADING:
+        elif event.name == self.predecessor:
             yield from self._predecessor_gone()
 
     def _session_ended(self, event: SessionEnded) -> Iterator[Command]:

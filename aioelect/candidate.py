@@ -52,7 +52,6 @@ class Leader:
         self._ended: asyncio.Future[LossReason] = self._loop.create_future()
         self._body: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._watch_deadline()
 
     def __repr__(self) -> str:
         return f"<Leader {self.identity!r} of {self.election}, token {self.token:#x}, {self._reason or 'leading'}>"
@@ -90,7 +89,8 @@ class Leader:
 
         Synchronous and idempotent, and fit for a signal handler or another thread.
         """
-        self._loop.call_soon_threadsafe(self._end, LossReason.RESIGNED)
+        if not self._ended.done():
+            self._loop.call_soon_threadsafe(self._end, LossReason.RESIGNED)
 
     def _end(self, reason: LossReason, *, void: bool = False) -> None:
         """The term ends. ``void``: leadership is gone already, whatever the clock says."""
@@ -118,6 +118,8 @@ class Leader:
         """Ends the term ``drain`` before the deadline, unless that has moved by then."""
         if self._reason is not None:
             return
+        if self._timer is not None:
+            self._timer.cancel()
         left = self.remaining() - self._candidate.drain
         if left > 0:
             self._timer = self._loop.call_later(left, self._watch_deadline)
@@ -151,6 +153,8 @@ class Candidate:
             )
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"data must be bytes, not {data!r}")
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event must be callable, not {on_event!r}")
         self.client = client
         self.session = client.session
         self.election = election
@@ -165,6 +169,7 @@ class Candidate:
         self._machine = candidacy.Candidacy(NATIVE)
         self._place: Place | None = None
         self._leader: Leader | None = None
+        self._announced = False
         self._failure: Exception | None = None
         self._inbox: list[candidacy.Event] = []
         self._work: set[asyncio.Task[None]] = set()
@@ -176,7 +181,7 @@ class Candidate:
         self._changed = asyncio.Event()
         self._started = False
         self._withdrawing: asyncio.Task[None] | None = None
-        self._lost_tokens: tuple[int, ...] = ()
+        self._told_lost: int | None = None
 
     def __repr__(self) -> str:
         return f"<Candidate {self.identity!r} of {self.election}, {self._machine.state.value}>"
@@ -204,6 +209,9 @@ class Candidate:
         if self._started:
             raise RuntimeError(f"{self!r} has been started before: make another Candidate to contend again")
         self._started = True
+        if self.client.closing:
+            raise ClientClosed(f"{self!r} can't contend: its client is being closed")
+        anyio.get_cancelled_exc_class()  # anyio loads its backend at first use: now, not between the election and the block
         self.session.observe(self)
         self.client.dependents[self] = None
         try:
@@ -227,9 +235,14 @@ class Candidate:
 
         Raises ``ForeignContender``, ``SequenceExhausted``, ``ClientClosed``, or what ZooKeeper answers (``aiozk.exc``).
         """
-        await self._until(lambda: self._leader is not None)
-        assert self._leader is not None  # noqa: S101  # what was waited for
-        return self._leader
+        while True:
+            await self._until(lambda: self._leader is not None)
+            leader = self._leader
+            assert leader is not None  # noqa: S101  # what was waited for
+            if self._announced or leader.is_leader:
+                self._announced = True
+                return leader
+            self._lapsed(leader)
 
     async def wait_position(self) -> int:
         """Waits until the place in the queue is known: how many are before this contender."""
@@ -241,7 +254,7 @@ class Candidate:
         it goes at the next connection, or with the session. Idempotent."""
         if self._withdrawing is None:
             self._withdrawing = asyncio.ensure_future(self._withdraw())
-        await finish(_wait(self._withdrawing))
+        await finish(self._withdrawing, bound=None)
 
     async def _withdraw(self) -> None:
         leader = self._leader
@@ -270,13 +283,15 @@ class Candidate:
         return place.session_id == self.session.session_id
 
     async def stand_down(self) -> bool:
-        """The client is being closed: ends the term, and tells whether the body, if any, has ended within ``drain``."""
+        """The client is being closed: contends no longer, ends the term, and tells whether whoever led has ended within ``drain``.
+
+        A block ends by itself; who holds a ``Candidate`` may still act until it withdraws.
+        """
         leader = self._leader
         if leader is None or self._withdrawing is not None:
+            self._fail(ClientClosed(f"the client was closed while {self!r} contended"))
             return True
         leader._end(LossReason.CLIENT_CLOSED)
-        if leader._body is None:
-            return True
         with anyio.move_on_after(self.drain + 0.5):
             while self in self.client.dependents:
                 await self._next_change()
@@ -341,13 +356,13 @@ class Candidate:
                 self._creating = self._spawn(self._create(entry))
             case candidacy.WatchOwn(entry, name):
                 self._unwatch_own = self.folder.on_deleted(name, lambda _: self._deleted(name))
-                self._spawn(self._watch_own(entry, name))
+                self._spawn(self._watch_own(entry, self._own_place()))
             case candidacy.ListFolder(entry):
-                self._spawn(self._list(entry))
+                self._spawn(self._list(entry, self._own_place()))
             case candidacy.WatchPredecessor(entry, name):
                 self._forget_predecessor()
-                self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._deleted(name))
-                self._spawn(self._watch_predecessor(entry, name))
+                self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
+                self._spawn(self._watch_predecessor(entry, name, self._own_place()))
             case candidacy.Announce(position):
                 self._announce(position)
             case candidacy.Exorcise(name):
@@ -390,21 +405,22 @@ class Candidate:
     async def _create(self, entry: int) -> None:
         place = await self.folder.enter(NATIVE.prefix, self._payload, self._nonce)
         self._place = place
+        _check_drain(self._drain, self.session.timing)  # the server may have granted another session timeout
         self._post(candidacy.Entered(entry, place.name, place.token))
         if place.session_id != self.session.session_id:
             self._post(candidacy.SessionEnded())
         self._wake()
 
-    async def _watch_own(self, entry: int, name: str) -> None:
-        owner = await self.folder.watch(name, self._own_place().session_id)
-        self._post(candidacy.OwnSeen(entry, owner == self._own_place().session_id))
+    async def _watch_own(self, entry: int, place: Place) -> None:
+        owner = await self.folder.watch(place.name, place.session_id)
+        self._post(candidacy.OwnSeen(entry, owner == place.session_id))
 
-    async def _list(self, entry: int) -> None:
-        names = await self.folder.names(self._own_place().session_id)
+    async def _list(self, entry: int, place: Place) -> None:
+        names = await self.folder.names(place.session_id)
         self._post(candidacy.Listed(entry, names))
 
-    async def _watch_predecessor(self, entry: int, name: str) -> None:
-        owner = await self.folder.watch(name, self._own_place().session_id)
+    async def _watch_predecessor(self, entry: int, name: str, place: Place) -> None:
+        owner = await self.folder.watch(name, place.session_id)
         self._post(candidacy.PredecessorSeen(entry, name, self._occupant(name, owner)))
 
     def _occupant(self, name: str, owner: int | None) -> candidacy.Occupant:
@@ -431,6 +447,10 @@ class Candidate:
         self._trigger = self.session.world.monotonic()
         self._post(candidacy.Deleted(name))
 
+    def _predecessor_deleted(self, name: str) -> None:
+        self._forget_predecessor()  # at once, or the watch would be set anew, on a name that never comes back
+        self._deleted(name)
+
     def _announce(self, position: int) -> None:
         place = self._own_place()
         path = self.folder.display(place.name)
@@ -442,24 +462,39 @@ class Candidate:
         self._wake()
 
     def _lose(self, reason: LossReason) -> None:
-        token = self._place.token if self._place is not None else 0
-        self._place = None
+        place = self._own_place()
         self._forget_watches()
         self._release_lease()
+        if reason is not LossReason.FOREIGN_CONTENDER:  # beside a foreigner it stands until the body has ended
+            self._place = None
         if self._leader is not None:
+            if reason is LossReason.NODE_DELETED and not self._leader.is_leader:
+                reason = LossReason.DEADLINE_PASSED  # it went with the session while this process stood still
             self._leader._end(reason, void=True)
-        self._tell_lost(token, reason)
+        self._tell_lost(place.token, reason)
         if self._leader is None and self._machine.state is candidacy.State.GONE:
             self._contend_anew()
         self._wake()
 
     def _tell_lost(self, token: int, reason: LossReason) -> None:
-        if token not in self._lost_tokens:
-            self._lost_tokens = (token,)
+        if token != self._told_lost:
+            self._told_lost = token
             self.emit(events.Lost, token=token, reason=reason)
+
+    def _lapsed(self, leader: Leader) -> None:
+        """Elected, but no longer proven when the news arrived, as after a freeze: nobody has acted, so contend on."""
+        leader._end(LossReason.DEADLINE_PASSED, void=True)
+        self._leader = None
+        self._forget_watches()
+        self._release_lease()
+        self._tell_lost(leader.token, leader._reason or LossReason.DEADLINE_PASSED)
+        self._contend_anew()
 
     def _contend_anew(self) -> None:
         """Elected, but lost again before anyone was told."""
+        place, self._place = self._place, None
+        if place is not None:
+            self._spawn(self.folder.leave(place))
         self._machine = candidacy.Candidacy(NATIVE, self._machine.entry)
         self._post(candidacy.Enter())
 
@@ -488,9 +523,14 @@ class Candidate:
     def _lead_if_proven(self) -> None:
         """Nobody is before us: leads, if the lease leaves the body time to run and to unwind."""
         session, place = self.session, self._own_place()
-        if self._leader is None and session.lease.remaining(session.world.clock()) > self.drain:
-            self._leader = Leader(self, place, session.world.monotonic())
-            self.emit(events.Elected, path=self._leader.path, token=place.token, trigger=self._trigger)
+        if self._leader is not None or self._failure is not None:
+            return
+        # A term has to outlast the wait for the next proof, or one contender after the other would lead for a moment.
+        proof_due = max(session.world.clock(), session.lease.ripe_at)
+        if session.lease.deadline - self.drain > proof_due:
+            leader = self._leader = Leader(self, place, session.world.monotonic())
+            self.emit(events.Elected, path=leader.path, token=place.token, trigger=self._trigger)
+            leader._watch_deadline()
             self._wake()
 
     def _forget_watches(self) -> None:
@@ -511,6 +551,8 @@ class Candidate:
 
     def session_resumed(self) -> None:
         self.emit(events.Resumed)
+        if self._leader is not None:  # a server that granted less has brought the deadline forward
+            self._leader._watch_deadline()
 
     def session_ended(self) -> None:
         if self._leader is not None:
@@ -525,10 +567,6 @@ class Candidate:
         if self._leader is not None:
             self._leader._end(LossReason.CLIENT_CLOSED, void=True)
         self._fail(ClientClosed(f"the client was closed while {self!r} contended"))
-
-
-async def _wait(task: asyncio.Future[None]) -> None:
-    await asyncio.shield(task)
 
 
 def _check_drain(drain: float | None, timing: Timing) -> None:

@@ -16,10 +16,10 @@ BOUND = 1.0
 
 
 async def finish(work: Coroutine[Any, Any, object] | asyncio.Future[Any], bound: float | None = BOUND) -> bool:
-    """Runs ``work`` to its end, whatever cancellation comes; waits for it for ``bound`` seconds at the most (None: it ends by itself).
+    """Runs ``work`` to its end, whatever cancellation comes, and waits for it for ``bound`` seconds at the most.
 
-    Returns whether it ended in time; otherwise it is cancelled. A cancellation that came meanwhile is raised afterwards, so
-    that it is not lost, unless anyio's scopes will deliver it again by themselves. Errors of ``work`` are raised.
+    ``bound`` None is for work that has bounds of its own. Returns whether it ended in time; otherwise it is cancelled. A
+    cancellation that came meanwhile is raised afterwards, so that it is not lost. Errors of ``work`` are raised.
     """
     task = asyncio.ensure_future(work)
     interrupted: asyncio.CancelledError | None = None

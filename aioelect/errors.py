@@ -42,7 +42,11 @@ __all__ = [
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
+    "ZooKeeperError",
 ]
+
+ZooKeeperError: type[Exception] = exc.ZKError
+"""The root of aiozk's errors: of what ZooKeeper answers to a request, and of those of ours that aiozk has a name for."""
 
 
 class AioelectError(Exception):

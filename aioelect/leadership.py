@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -82,7 +82,7 @@ async def _win(
     stack: contextlib.AsyncExitStack, owned: Client | None, candidate: Candidate, timeout: float | None
 ) -> Leader:
     """Contends for ``timeout`` seconds; whatever was opened goes on the stack."""
-    bound = candidate.session.request_timeout if timeout == 0 else timeout
+    bound = candidate.session.request_timeout if timeout == 0 else None if timeout == math.inf else timeout
     try:
         async with asyncio.timeout(bound) as limit:
             if owned is not None:
@@ -175,7 +175,7 @@ def _open(client: Client | str) -> Client:
     return Client(client, timeout=30.0) if isinstance(client, str) else client
 
 
-async def campaign(
+def campaign(
     client: Client | str,
     election: str,
     work: Callable[[Leader], Awaitable[T]],
@@ -184,24 +184,38 @@ async def campaign(
     data: bytes = b"",
     drain: float | None = None,
     on_event: OnEvent | None = None,
-) -> T | None:
+) -> Coroutine[Any, Any, T | None]:
     """Runs ``work(leader)`` for each term won, contends again after a loss, and returns what ``work`` returns.
 
     After a loss it waits a random part of half a second first. An error out of ``work`` ends the campaign as itself; after
     ``leader.resign()`` it returns None. Other arguments and errors as :func:`leadership`.
     """
+    if not callable(work):
+        raise TypeError(f"work must be a coroutine function that takes the leader, not {work!r}")
     opened = _open(client)
-    async with opened if isinstance(client, str) else contextlib.nullcontext():
+
+    def contend() -> AbstractAsyncContextManager[Leader, bool]:
+        return leadership(opened, election, identity=identity, data=data, drain=drain, on_event=on_event)
+
+    contend()  # so that bad arguments are refused at the call
+    return _campaign(opened if isinstance(client, str) else None, opened, contend, work)
+
+
+async def _campaign(
+    owned: Client | None,
+    client: Client,
+    contend: Callable[[], AbstractAsyncContextManager[Leader, bool]],
+    work: Callable[[Leader], Awaitable[T]],
+) -> T | None:
+    async with owned or contextlib.nullcontext():
         while True:
             leader = None
             try:
-                async with leadership(
-                    opened, election, identity=identity, data=data, drain=drain, on_event=on_event
-                ) as leader:
+                async with contend() as leader:
                     return await work(leader)
                 return None
             except LeadershipLost as e:
                 ours = leader is not None and (e.token, e.election) == (leader.token, leader.election)
                 if not ours or e.reason is LossReason.CLIENT_CLOSED:
                     raise
-            await asyncio.sleep(opened.session.world.random.uniform(0, PAUSE))
+            await asyncio.sleep(client.session.world.random.uniform(0, PAUSE))

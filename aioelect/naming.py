@@ -89,8 +89,8 @@ def check_path(path: str, what: str = "path") -> str:
         problem = "must not have an empty part"
     elif any(part in (".", "..") for part in path.split("/")):
         problem = "must not have '.' or '..' as a part"
-    elif any(c <= "\x1f" or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\uf8ff" or "\ufff0" <= c for c in path):
-        problem = "must not have control or private-use characters, surrogates, or characters beyond U+FFEF such as emoji"
+    elif any(c <= "\x1f" or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\uf8ff" or c >= "\ufff0" for c in path):
+        problem = "must not have control or private-use characters, surrogates, or any beyond U+FFEF such as emoji"
     if problem:
         raise ValueError(f"{what} {problem}: {path!r}")
     return path

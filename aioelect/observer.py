@@ -4,54 +4,64 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from aioelect.errors import ForeignContender
 from aioelect.model import Contender, Standing
 from aioelect.naming import NATIVE, ZnodeData, check_path
 from aioelect.zookeeper.client import Client
-from aioelect.zookeeper.folder import Folder
+from aioelect.zookeeper.folder import Folder, Listing
 
 __all__ = ["Standings", "get_standing", "observe"]
 
 
-async def get_standing(client: Client | str, election: str) -> Standing:
+def get_standing(client: Client | str, election: str) -> Coroutine[Any, Any, Standing]:
     """Who leads and who waits, in order; an empty standing where nobody contends or there is no such folder.
 
-    ``client`` may be a hosts string. Raises ``ForeignContender`` where the folder holds another recipe's contenders.
+    ``client`` may be a hosts string. Raises ``ForeignContender`` where the folder holds another recipe's contenders, and
+    ``ValueError`` or ``TypeError`` at the call.
     """
     check_path(election, "election path")
-    async with _borrow(client) as opened:
-        return await _Reader(opened, election).read(await Folder(opened, election).names())
+    return _get_standing(*_open(client), election)
+
+
+async def _get_standing(client: Client, owned: AbstractAsyncContextManager[object], election: str) -> Standing:
+    async with owned:
+        return await _Reader(client, election).read(await Folder(client, election).list())
 
 
 def observe(client: Client | str, election: str) -> AbstractAsyncContextManager[Standings]:
     """``async with observe(...) as standings: async for standing in standings``: the standing now and after each change.
 
     Always the newest one: what a slow reader misses is skipped, never queued. It goes on through reconnects and new sessions.
+    Arguments and errors as :func:`get_standing`.
     """
     check_path(election, "election path")
-    return _observe(client, election)
+    return _observe(*_open(client), election)
 
 
 @asynccontextmanager
-async def _observe(client: Client | str, election: str) -> AsyncIterator[Standings]:
-    async with _borrow(client) as opened:
-        standings = Standings(opened, election)
+async def _observe(
+    client: Client, owned: AbstractAsyncContextManager[object], election: str
+) -> AsyncIterator[Standings]:
+    async with owned:
+        standings = Standings(client, election)
         try:
             yield standings
         finally:
             standings._stop()
 
 
-@contextlib.asynccontextmanager
-async def _borrow(client: Client | str) -> AsyncIterator[Client]:
+def _open(client: Client | str) -> tuple[Client, AbstractAsyncContextManager[object]]:
+    """The client, and what has to be entered around its use: a client of our own, or nothing."""
     if isinstance(client, str):
-        async with Client(client, timeout=30.0) as opened:
-            yield opened
-    else:
-        yield client
+        opened = Client(client, timeout=30.0)
+        return opened, opened
+    if not isinstance(client, Client):
+        raise TypeError(f"client must be an aioelect.Client or a hosts string, not {client!r}")
+    return client, contextlib.nullcontext()
 
 
 class _Reader:
@@ -61,9 +71,15 @@ class _Reader:
         self._election = election
         self._folder = Folder(client, election)
         self._known: dict[str, Contender] = {}
+        self._known_in = 0
 
-    async def read(self, names: Iterable[str]) -> Standing:
-        queue = NATIVE.queue(names)
+    async def read(self, listing: Listing | None) -> Standing:
+        if listing is None:
+            return Standing()
+        if listing.token != self._known_in:
+            self._known.clear()
+            self._known_in = listing.token
+        queue = NATIVE.queue(listing.names)
         if queue.foreign:
             raise ForeignContender(self._election, queue.foreign[0])
         new = [name for name in queue.contenders if name not in self._known]
@@ -109,8 +125,7 @@ class Standings:
             await self._stale.wait()
             self._stale.clear()
             try:
-                names = await self._folder.names_and_watch()
-                standing = await self._reader.read(names or ())
+                standing = await self._reader.read(await self._folder.list_and_watch())
             except BaseException:
                 self._stale.set()
                 raise

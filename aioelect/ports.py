@@ -6,11 +6,14 @@ A test, or a simulation, passes its own; :class:`World` holds the real ones.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 import socket
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 __all__ = ["Address", "Clock", "Dial", "Resolve", "World", "boottime"]
@@ -41,9 +44,18 @@ async def dial_tcp(protocol: asyncio.Protocol, address: Address) -> asyncio.Tran
 
 
 async def resolve_name(host: str, port: int) -> Sequence[Address]:
-    """``getaddrinfo``, which asyncio runs in a thread for anything but a literal address."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """``getaddrinfo``, unless ``host`` is an IP address; in threads of its own, since the event loop's may all be busy."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_resolvers, lookup)
+    else:
+        return [(host, port)]
     return list(dict.fromkeys((str(info[4][0]), int(info[4][1])) for info in found))
+
+
+_resolvers = ThreadPoolExecutor(4, "aioelect resolver")
 
 
 def boottime() -> float:

@@ -1,7 +1,6 @@
 """``leadership()``: who leads, who waits, who is woken, and what is left behind. On the embedded and on the real server."""
 
 import asyncio
-import contextlib
 import time
 from typing import Any
 
@@ -16,6 +15,8 @@ from elections import (
     PATIENCE,
     Connect,
     Contending,
+    Intercept,
+    T,
     Tape,
     contending,
     eventually,
@@ -27,10 +28,9 @@ from elections import (
 import aioelect
 from aioelect import events
 from aioelect.testing.embedded import EmbeddedServer
-from aioelect.testing.proxy import FaultProxy
 
 admin, client, connect = elections.admin, elections.client, elections.connect
-embedded, hosts = elections.embedded, elections.hosts
+embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
 
 WORK = {EXISTS, GET_DATA, GET_CHILDREN, CREATE, DELETE}
 """What contenders ask the server beside pings and renewals."""
@@ -43,6 +43,20 @@ async def gone(client: aioelect.Client, path: str) -> None:
         return await queue(client, path) == []
 
     await eventually(empty)
+
+
+def is_settled(client: aioelect.Client) -> bool:
+    """Whether the client's contenders sleep, or lead: they have asked the server all that they want to know."""
+    return not any(dependent._work for dependent in client.dependents if isinstance(dependent, aioelect.Candidate))
+
+
+async def wipe(admin: aioelect.Client, path: str) -> None:
+    """Deletes an election folder with all that is in it, at one stroke."""
+    transaction = admin.begin_transaction()
+    for name in await queue(admin, path):
+        transaction.delete(f"{path}/{name}")
+    transaction.delete(path)
+    await transaction.commit()
 
 
 # The queue
@@ -90,13 +104,12 @@ async def test_default_identities_tell_contenders_apart(client: aioelect.Client,
 
 @pytest.mark.parametrize("end", ["leaves", "dies"])
 async def test_contender_that_goes_from_mid_queue_wakes_exactly_one(
-    hosts: str, connect: Connect, path: str, end: str
+    intercept: Intercept, connect: Connect, path: str, end: str
 ) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        proxies = [await stack.enter_async_context(FaultProxy(hosts)) for _ in range(5)]
-        clients = [await connect(proxy.hosts) for proxy in proxies]
-        contenders = await stack.enter_async_context(contending(clients, path))
-        await eventually(lambda: all(c._machine_settled for c in map(_Settled, clients)))
+    proxies = [await intercept() for _ in range(5)]
+    clients = [await connect(proxy.hosts) for proxy in proxies]
+    async with contending(clients, path) as contenders:
+        await eventually(lambda: all(map(is_settled, clients)))
         asked = [len(proxy.requests) for proxy in proxies]
 
         if end == "leaves":
@@ -104,7 +117,7 @@ async def test_contender_that_goes_from_mid_queue_wakes_exactly_one(
         else:
             await clients[2].session.close()
         await contenders[3].queued(2)
-        await eventually(lambda: _Settled(clients[3])._machine_settled)
+        await eventually(lambda: is_settled(clients[3]))
 
         requests = [
             [request.opcode for request in proxy.requests[start:] if request.opcode in WORK]
@@ -115,30 +128,19 @@ async def test_contender_that_goes_from_mid_queue_wakes_exactly_one(
         assert contenders[0].leads
 
 
-class _Settled:
-    """Whether a client's only candidate sleeps, or leads: nothing is under way for it."""
-
-    def __init__(self, client: aioelect.Client) -> None:
-        self._candidates: list[Any] = list(client.dependents)
-
-    @property
-    def _machine_settled(self) -> bool:
-        return all(not candidate._work for candidate in self._candidates)
-
-
-async def test_next_in_line_takes_over_without_asking_first(hosts: str, connect: Connect, path: str) -> None:
-    async with FaultProxy(hosts) as proxy:
-        clients = [await connect(), await connect(proxy.hosts)]
-        async with contending(clients, path) as (first, second):
-            await second.tape.wait(events.NextInLine)
-            await eventually(lambda: clients[1].session.lease.remaining(clients[1].session.world.clock()) > 1)
-            await eventually(lambda: _Settled(clients[1])._machine_settled)
-            proxy.delay(0.3)  # had it to ask anything first, it would take longer than that
-            await first.leave()
-            await second.elected()
-            (elected,) = second.tape.of(events.Elected)
-            assert elected.at - elected.trigger < 0.2
-            proxy.heal()
+async def test_next_in_line_takes_over_without_asking_first(intercept: Intercept, connect: Connect, path: str) -> None:
+    proxy = await intercept()
+    clients = [await connect(), await connect(proxy.hosts)]
+    async with contending(clients, path) as (first, second):
+        await second.tape.wait(events.NextInLine)
+        await eventually(lambda: clients[1].session.lease.remaining(clients[1].session.world.clock()) > 1)
+        await eventually(lambda: is_settled(clients[1]))
+        proxy.delay(0.3)  # had it to ask anything first, it would take longer than that
+        await first.leave()
+        await second.elected()
+        (elected,) = second.tape.of(events.Elected)
+        assert elected.at - elected.trigger < 0.2
+        proxy.heal()
 
 
 # The folder
@@ -162,35 +164,30 @@ async def test_chroot(hosts: str, connect: Connect, admin: aioelect.Client, path
 async def test_election_path_deleted_and_recreated_while_contenders_wait(
     connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
-    clients = [await connect() for _ in range(3)]
-    async with contending(clients, path) as contenders:
-        await contenders[0].elected()
-        await admin.deleteall(path)
-        await admin.ensure_path(path)
+    async with contending([await connect() for _ in range(3)], path) as (leader, following, waiter):
+        await leader.elected()
+        token = (await waiter.queued(2)).token
+        await wipe(admin, path)
+        await admin.create(path)
         with pytest.raises(aioelect.LeadershipLost) as lost:
-            await soon(contenders[0].task)
+            await soon(leader.task)
         assert lost.value.reason is aioelect.LossReason.NODE_DELETED
 
-        await eventually(lambda: any(c.leads for c in contenders[1:]))
-        first, second = sorted(contenders[1:], key=lambda c: not c.leads)
-        await second.tape.wait(events.NextInLine, where=lambda e: e.token == second.tape.of(events.Queued)[-1].token)
-        assert not second.leads
-        await first.leave()
-        await second.elected()
-        await second.leave()
-    assert await queue(admin, path) == []
+        again = await waiter.tape.wait(events.Queued, where=lambda event: event.token > token)
+        assert [event.token for event in waiter.tape.of(events.Lost)] == [token]
+        # Next in line may have heard of its predecessor's end first, and then have led until it heard of its own.
+        await following.leave()
+        assert (await waiter.elected()).token == again.token
 
 
-async def test_container_parent_that_was_reaped(
-    embedded: EmbeddedServer, connect: Connect, hosts: str, path: str
-) -> None:
-    client = await connect(embedded.hosts)
+async def test_container_parent_that_was_reaped(embedded: EmbeddedServer, path: str) -> None:
     tokens = []
-    for _ in range(2):
-        async with aioelect.leadership(client, path) as leader:
-            tokens.append(leader.token)
-            assert leader.path == f"{path}/n_0000000000"
-        assert path in embedded.reap_containers()
+    async with aioelect.connect(embedded.hosts, session_timeout=T) as client:
+        for _ in range(2):
+            async with aioelect.leadership(client, path) as leader:
+                tokens.append(leader.token)
+                assert leader.path == f"{path}/n_0000000000"
+            assert path in embedded.reap_containers()
     assert tokens[0] < tokens[1]
 
 
@@ -226,9 +223,7 @@ async def test_waiter_that_loses_its_session_queues_again_on_a_new_one(
         assert leader.token == second.tape.of(events.Queued)[-1].token
 
 
-async def test_waiter_whose_znode_was_deleted_queues_again(
-    connect: Connect, admin: aioelect.Client, path: str
-) -> None:
+async def test_waiter_whose_znode_was_deleted_queues_again(connect: Connect, admin: aioelect.Client, path: str) -> None:
     async with contending([await connect(), await connect()], path) as (first, second):
         await admin.delete((await second.queued()).path, force=True)
         await second.tape.wait(events.Queued, 2)
@@ -237,44 +232,47 @@ async def test_waiter_whose_znode_was_deleted_queues_again(
         await second.elected()
 
 
-async def test_both_znodes_deleted_at_once_do_not_make_the_waiter_lead_on_a_deleted_znode(
-    connect: Connect, admin: aioelect.Client, path: str
+async def test_both_znodes_deleted_while_away_do_not_make_the_waiter_lead_on_a_deleted_znode(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
-    async with contending([await connect(), await connect()], path) as (first, second):
+    """At the reconnect it learns both deletions at once, its predecessor's first or last."""
+    proxy = await intercept()
+    away = await connect(proxy.hosts)
+    async with contending([await connect(), away], path) as (first, second):
         token = (await second.queued()).token
-        transaction = admin.begin_transaction()
-        for name in await queue(admin, path):
-            transaction.delete(f"{path}/{name}")
-        await transaction.commit()
+        await eventually(lambda: is_settled(away))
+        proxy.cut()
+        await second.tape.wait(events.Suspended)
+        await wipe(admin, path)
         with pytest.raises(aioelect.LeadershipLost):
             await soon(first.task)
+        proxy.heal()
         assert (await second.elected()).token > token
+        assert [event.token > token for event in second.tape.of(events.Elected)] == [True]
 
 
 async def test_servers_that_cannot_be_reached_are_waited_for(
-    hosts: str, connect: Connect, admin: aioelect.Client, path: str
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
-    async with FaultProxy(hosts) as proxy:
-        tape = Tape()
-        client = await connect(proxy.hosts, on_event=tape)
-        proxy.cut()
-        await tape.wait(events.Disconnected)
-        contender = Contending(client, path, "patient")
-        await tape.wait(events.Unreachable)
-        assert not contender.task.done()
-        proxy.heal()
-        await contender.elected()
-        await contender.leave()
-        await gone(admin, path)
+    proxy = await intercept()
+    tape = Tape()
+    client = await connect(proxy.hosts, on_event=tape)
+    proxy.cut()
+    await tape.wait(events.Disconnected)
+    contender = Contending(client, path, "patient")
+    await tape.wait(events.Unreachable)
+    assert not contender.task.done()
+    proxy.heal()
+    await contender.elected()
+    await contender.leave()
+    await gone(admin, path)
 
 
 # Timeouts
 
 
 @pytest.mark.parametrize("timeout", [0, 0.3])
-async def test_timeout_leaves_no_znode(
-    connect: Connect, admin: aioelect.Client, path: str, timeout: float
-) -> None:
+async def test_timeout_leaves_no_znode(connect: Connect, admin: aioelect.Client, path: str, timeout: float) -> None:
     late = await connect()
     async with contending([await connect()], path):
         begun = time.monotonic()
@@ -295,16 +293,18 @@ async def test_idle_election_is_won_in_time(client: aioelect.Client, path: str, 
         assert leader.is_leader
 
 
-async def test_timeout_while_no_server_answers(hosts: str, connect: Connect, admin: aioelect.Client, path: str) -> None:
-    async with FaultProxy(hosts) as proxy:
-        client = await connect(proxy.hosts)
-        proxy.blackhole()
-        with pytest.raises(aioelect.ElectionTimeout):
-            async with aioelect.leadership(client, path, timeout=0.2):
-                pytest.fail("nobody can have elected it")
-        proxy.heal()
-        await eventually(lambda: client.session.connected and not len(client.janitor))
-        await gone(admin, path)
+async def test_timeout_while_no_server_answers(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    proxy.blackhole()
+    with pytest.raises(aioelect.ElectionTimeout):
+        async with aioelect.leadership(client, path, timeout=0.2):
+            pytest.fail("nobody can have elected it")
+    proxy.heal()
+    await eventually(lambda: client.session.connected and not len(client.janitor))
+    await gone(admin, path)
 
 
 async def test_timeout_error_of_the_body_is_its_own(client: aioelect.Client, path: str) -> None:
@@ -325,24 +325,26 @@ async def test_hosts_string_gives_a_client_for_the_block_alone(hosts: str, admin
 
 
 async def test_leadership_is_void_before_the_znode_is_deleted(
-    hosts: str, connect: Connect, admin: aioelect.Client, path: str
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
-    leading = []
-    leader: aioelect.Leader | None = None
+    leaders: list[aioelect.Leader] = []
+    leading: list[bool] = []
 
     def look(request: Any) -> None:
         if request.opcode == DELETE:
-            assert leader is not None
-            leading.append(leader.is_leader)
+            leading.append(leaders[0].is_leader)
 
-    async with FaultProxy(hosts, on_frame=look) as proxy:
-        client = await connect(proxy.hosts)
-        async with aioelect.leadership(client, path) as leader:
-            assert leader.is_leader
-        assert leading == [False]
+    proxy = await intercept(on_frame=look)
+    client = await connect(proxy.hosts)
+    async with aioelect.leadership(client, path) as leader:
+        leaders.append(leader)
+        assert leader.is_leader
+    assert leading == [False]
 
 
-async def test_znode_stays_until_the_body_has_unwound(client: aioelect.Client, admin: aioelect.Client, path: str) -> None:
+async def test_znode_stays_until_the_body_has_unwound(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
     seen: list[list[str]] = []
     async with aioelect.leadership(client, path) as leader:
         try:
@@ -357,66 +359,67 @@ async def test_znode_stays_until_the_body_has_unwound(client: aioelect.Client, a
 
 
 async def test_leaving_a_silent_server_is_bounded_and_the_znode_goes_at_the_next_connection(
-    hosts: str, connect: Connect, admin: aioelect.Client, path: str
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
-    async with FaultProxy(hosts) as proxy:
-        client = await connect(proxy.hosts, session_timeout=4.0)
-        tape = Tape()
-        async with aioelect.leadership(client, path, on_event=tape):
-            proxy.blackhole()
-            begun = time.monotonic()
-        assert 0.9 < time.monotonic() - begun < 2
-        assert [event.confirmed for event in tape.of(events.Released)] == [False]
-        assert await queue(admin, path) == ["n_0000000000"]
-        session_id = client.session.session_id
-        proxy.heal()
-        await gone(admin, path)
-        await eventually(lambda: len(client.janitor) == 0)
-        assert client.session.session_id == session_id
+    proxy = await intercept()
+    client = await connect(proxy.hosts, session_timeout=4.0)
+    tape = Tape()
+    async with aioelect.leadership(client, path, on_event=tape):
+        proxy.blackhole()
+        begun = time.monotonic()
+    assert 0.9 < time.monotonic() - begun < 2
+    assert [event.confirmed for event in tape.of(events.Released)] == [False]
+    assert await queue(admin, path) == ["n_0000000000"]
+    session_id = client.session.session_id
+    proxy.heal()
+    await gone(admin, path)
+    await eventually(lambda: len(client.janitor) == 0)
+    assert client.session.session_id == session_id
 
 
 @pytest.mark.parametrize("ending", ["fin", "rst", "half", "silence"])
 async def test_lost_reply_to_the_create_ends_with_exactly_one_znode(
-    hosts: str, connect: Connect, admin: aioelect.Client, path: str, ending: Any
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str, ending: Any
 ) -> None:
-    async with FaultProxy(hosts) as proxy:
-        client = await connect(proxy.hosts)
-        await client.ensure_path(path)
-        lost = proxy.lose_reply(CREATE, then=ending)
-        async with aioelect.leadership(client, path) as leader:
-            assert lost.is_set()
-            assert [f"{path}/{name}" for name in await queue(admin, path)] == [leader.path]
-            _, stat = await admin.get(leader.path)
-            assert (stat.created_zxid, stat.ephemeral_owner) == (leader.token, client.session.session_id)
-        await gone(admin, path)
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    await client.ensure_path(path)
+    lost = proxy.lose_reply(CREATE, then=ending)
+    async with aioelect.leadership(client, path) as leader:
+        assert lost.is_set()
+        assert [f"{path}/{name}" for name in await queue(admin, path)] == [leader.path]
+        _, stat = await admin.get(leader.path)
+        assert (stat.created_zxid, stat.ephemeral_owner) == (leader.token, client.session.session_id)
+    await gone(admin, path)
 
 
 async def test_lost_reply_to_the_create_on_a_server_without_get_ephemerals(
-    connect: Connect, admin: aioelect.Client, hosts: str, path: str, monkeypatch: pytest.MonkeyPatch
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aioelect.zookeeper.wire.GetEphemeralsRequest.opcode", 9_103)  # no server knows it
-    async with FaultProxy(hosts) as proxy:
-        client = await connect(proxy.hosts)
-        await client.ensure_path(path)
-        proxy.lose_reply(CREATE)
-        async with aioelect.leadership(client, path) as leader:
-            assert [f"{path}/{name}" for name in await queue(admin, path)] == [leader.path]
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    await client.ensure_path(path)
+    proxy.lose_reply(CREATE)
+    async with aioelect.leadership(client, path) as leader:
+        assert [f"{path}/{name}" for name in await queue(admin, path)] == [leader.path]
 
 
 @pytest.mark.parametrize("ending", ["fin", "rst", "silence"])
 async def test_lost_reply_to_the_delete_leaves_nothing(
-    hosts: str, connect: Connect, admin: aioelect.Client, path: str, ending: Any
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str, ending: Any
 ) -> None:
-    async with FaultProxy(hosts) as proxy:
-        client = await connect(proxy.hosts)
-        async with aioelect.leadership(client, path):
-            proxy.lose_reply(DELETE, then=ending)
-        await gone(admin, path)
-        await eventually(lambda: len(client.janitor) == 0)
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    async with aioelect.leadership(client, path):
+        proxy.lose_reply(DELETE, then=ending)
+    await gone(admin, path)
+    await eventually(lambda: len(client.janitor) == 0)
 
 
 async def _nothing_left(server: EmbeddedServer, client: aioelect.Client, path: str) -> None:
-    await eventually(lambda: path not in server.tree or server.tree.node(path).stat().num_children == 0)
+    assert await client.exists("/")  # what was sent before has been carried out by now
+    await eventually(lambda: path not in server.tree or server.tree.node(path).stat().children == 0)
     await eventually(lambda: not client.dependents and not len(client.janitor))
     assert not client.session.watch_callbacks
     assert not client.renewals._keepers
@@ -431,7 +434,7 @@ async def _steps(task: "asyncio.Task[object]", count: int) -> None:
 
 
 async def test_entering_cancelled_at_each_step_leaves_nothing(embedded: EmbeddedServer) -> None:
-    async with aioelect.connect(embedded.hosts, session_timeout=T_LONG) as client:
+    async with aioelect.connect(embedded.hosts, session_timeout=2 * T) as client:
         for steps in range(1_000):
             path = f"/entering-{steps % 3}"
 
@@ -452,7 +455,7 @@ async def test_entering_cancelled_at_each_step_leaves_nothing(embedded: Embedded
 
 
 async def test_leaving_cancelled_at_each_step_leaves_nothing(embedded: EmbeddedServer) -> None:
-    async with aioelect.connect(embedded.hosts, session_timeout=T_LONG) as client:
+    async with aioelect.connect(embedded.hosts, session_timeout=2 * T) as client:
         for steps in range(1_000):
             path = f"/leaving-{steps % 3}"
             leaving = asyncio.Event()
@@ -473,8 +476,6 @@ async def test_leaving_cancelled_at_each_step_leaves_nothing(embedded: EmbeddedS
                 return
         pytest.fail("it never succeeded")
 
-
-T_LONG = 4.0
 
 # Events
 
@@ -499,23 +500,23 @@ async def test_events_of_a_full_life(connect: Connect, path: str) -> None:
         assert [event.confirmed for event in contender.tape.of(events.Released)] == [True]
 
 
-async def test_events_of_a_broken_connection(hosts: str, connect: Connect, path: str) -> None:
-    async with FaultProxy(hosts) as proxy:
-        tape = Tape()
-        client = await connect(proxy.hosts)
-        async with aioelect.leadership(client, path, on_event=tape) as leader:
-            proxy.sever()
-            await tape.wait(events.Resumed)
-            assert leader.is_leader
-        assert tape.names == ["Queued", "Elected", "Suspended", "Resumed", "Released"]
+async def test_events_of_a_broken_connection(intercept: Intercept, connect: Connect, path: str) -> None:
+    proxy = await intercept()
+    tape = Tape()
+    client = await connect(proxy.hosts)
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
+        proxy.sever()
+        await tape.wait(events.Resumed)
+        assert leader.is_leader
+    assert tape.names == ["Queued", "Elected", "Suspended", "Resumed", "Released"]
 
 
 async def test_events_of_an_expired_leader(client: aioelect.Client, path: str) -> None:
-    tape = Tape()
+    contender = Contending(client, path, "expired")
+    leader, tape = await contender.elected(), contender.tape
+    await expire(client)
     with pytest.raises(aioelect.LeadershipLost):
-        async with aioelect.leadership(client, path, on_event=tape) as leader:
-            await expire(client)
-            await asyncio.Event().wait()
+        await soon(contender.task)
     assert [name for name in tape.names if name not in ("Suspended", "Resumed")] == [
         "Queued",
         "Elected",

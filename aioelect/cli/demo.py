@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiozk import exc
 from rich.console import Console
 
 import aioelect
@@ -26,6 +25,7 @@ from aioelect.cli.show import Show
 from aioelect.cli.text import clean
 from aioelect.cli.verdict import Summary, judge
 from aioelect.cli.worker import Setting
+from aioelect.errors import ZooKeeperError
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.recorder import LeadershipRecorder
 from aioelect.testing.zookeeper import ZooKeeperNotFound, ZooKeeperServer, ZooKeeperStartFailed
@@ -130,7 +130,7 @@ def demo(
     except signals.Signalled as e:
         click.echo(f"aioelect demo: {e.name}, all contenders have left", err=True)
         sys.exit(e.status)
-    except (aioelect.AioelectError, exc.ZKError, ZooKeeperNotFound, ZooKeeperStartFailed) as e:
+    except (aioelect.AioelectError, ZooKeeperError, ZooKeeperNotFound, ZooKeeperStartFailed) as e:
         click.echo(f"aioelect demo: {clean(str(e))}", err=True)
         sys.exit(1)
     sys.exit(0 if summary.ok else 1)
@@ -183,7 +183,7 @@ async def _prepared(hosts: str, election: str, session_timeout: float) -> AsyncI
         try:
             yield
         finally:
-            with contextlib.suppress(exc.ZKError, TimeoutError):
+            with contextlib.suppress(ZooKeeperError, TimeoutError):
                 async with asyncio.timeout(2):
                     await client.delete(election)
 

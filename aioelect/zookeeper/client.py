@@ -116,6 +116,7 @@ class Client(_ZKClient):
         self.janitor = Janitor(self.session)
         self.renewals = Renewals(self.session)
         self.dependents: dict[Dependent, None] = {}
+        self.closing = False
 
     def __repr__(self) -> str:
         return f"<Client of {self.session!r}>"
@@ -124,6 +125,7 @@ class Client(_ZKClient):
 
     async def start(self) -> None:
         """Connects; a chroot is made where it is missing. Raises ``ConnectTimeout`` and ``AuthenticationFailed``."""
+        self.closing = False
         await self.session.start(self._timeout)
         try:
             if self.chroot and not await self.exists("/"):
@@ -143,6 +145,7 @@ class Client(_ZKClient):
 
     async def _close(self) -> None:
         stood_down = False
+        self.closing = True
         try:
             standing = [dependent.stand_down() for dependent in list(self.dependents)]
             stood_down = all(await asyncio.gather(*standing))
@@ -185,8 +188,8 @@ class Client(_ZKClient):
         """Sends any ``aiozk.protocol`` request and gives its response."""
         response = await self.session.send(request)
         path, stat = getattr(request, "path", None), getattr(response, "stat", None)
-        if path and stat:
-            self._remember(self.denormalize_path(getattr(response, "path", None) or path), stat)
+        if path and stat and getattr(response, "path", path) == path:  # as in aiozk, not of a sequential create
+            self._remember(self.denormalize_path(path), stat)
         return response
 
     def _remember(self, path: str, stat: Stat) -> None:

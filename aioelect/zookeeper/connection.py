@@ -262,6 +262,8 @@ class Connection(asyncio.Protocol):
                 raise ValueError("an answer before the first request")
             self._greeted = True
             reply = wire.parse_connect_reply(payload)
+            if reply.session_id and reply.timeout <= 0:
+                raise ValueError(f"a session of {reply.timeout} s")
             if not self._greeting.done():
                 self._greeting.set_result(reply)
             return

@@ -16,7 +16,7 @@ from aioelect.zookeeper import wire
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.session import Session
 
-__all__ = ["Folder", "Place", "Znode"]
+__all__ = ["Folder", "Listing", "Place", "Znode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,14 @@ class Znode:
     token: int
     owner: int
     created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The children of a folder, and the folder's czxid: in another folder at the same path, names mean other znodes."""
+
+    names: tuple[str, ...]
+    token: int
 
 
 class Folder:
@@ -149,26 +157,26 @@ class Folder:
 
     async def names(self, session_id: int | None = None) -> tuple[str, ...]:
         """The children; none where there is no folder."""
-        try:
-            reply = await self._session.ask(
-                protocol.GetChildren2Request(path=self._root, watch=False), session_id=session_id
-            )
-        except exc.NoNode:
-            return ()
-        return tuple(reply.record.children)
+        listing = await self.list(session_id)
+        return listing.names if listing else ()
 
-    async def names_and_watch(self) -> tuple[str, ...] | None:
-        """The children, with a watch on the list; None where there is no folder, with a watch on its creation."""
+    async def list(self, session_id: int | None = None, *, watch: bool = False) -> Listing | None:
+        """The children, with a watch on the list if asked for; None where there is no folder."""
+        request = protocol.GetChildren2Request(path=self._root, watch=watch)
         try:
-            reply = await self._session.ask(protocol.GetChildren2Request(path=self._root, watch=True))
-            return tuple(reply.record.children)
-        except exc.NoNode:
-            pass
-        try:
-            await self._session.ask(protocol.ExistsRequest(path=self._root, watch=True))
+            reply = await self._session.ask(request, session_id=session_id)
         except exc.NoNode:
             return None
-        return await self.names_and_watch()
+        return Listing(tuple(reply.record.children), reply.record.stat.created_zxid)
+
+    async def list_and_watch(self) -> Listing | None:
+        """The children, with a watch on the list; None where there is no folder, with a watch on its creation."""
+        while (listing := await self.list(watch=True)) is None:
+            try:
+                await self._session.ask(protocol.ExistsRequest(path=self._root, watch=True))
+            except exc.NoNode:
+                return None
+        return listing
 
     async def watch(self, name: str, session_id: int) -> int | None:
         """Sets a watch on a znode and gives the session that owns it (0: none); None where it does not exist."""

@@ -28,11 +28,11 @@ class Hosts:
         if not isinstance(text, str):
             raise TypeError(f"hosts must be a str like 'zk1:2181,zk2:2181/app', not {text!r}")
         listed, slash, below = text.strip().partition("/")
-        chroot = "" if below == "" else check_path(slash + below, "chroot in hosts")
         parts = [part.strip() for part in listed.split(",") if part.strip()]
         if not parts:
             raise ValueError(f"no host name in hosts {text!r}: give 'host:port,host:port'")
-        return cls(tuple(dict.fromkeys(_parse_server(part, text) for part in parts)), chroot)
+        servers = tuple(dict.fromkeys(_parse_server(part, text) for part in parts))
+        return cls(servers, check_path(slash + below, "chroot in hosts") if below else "")
 
     def __str__(self) -> str:
         return ",".join(format_address(server) for server in self.servers) + self.chroot

@@ -72,13 +72,16 @@ class Renewals:
         loop = asyncio.get_running_loop()
         now = session.world.clock()
         wait = session.timing.renew_every
-        if session.lease.remaining(now) <= 0:  # cold: complete the pair as soon as the rule allows
-            wait = min(wait, max(session.lease.ripe_at - now, session.timing.tick_time / 16))
+        if (
+            session.lease.remaining(now) <= session.timing.drain + wait
+        ):  # cold, or too short to wait: as soon as the rule allows
+            ripens_in = session.lease.ripe_at - now
+            wait = min(wait, ripens_in if ripens_in > 0 else session.timing.tick_time / 16)
         self._timer = loop.call_later(wait, self._renew)
         self._learn_tick(loop)
 
     def _answered(self, path: str, answer: asyncio.Future[Reply]) -> None:
-        if answer.cancelled() or path not in self._keepers:
+        if answer.cancelled() or not self._keepers:
             return
         try:
             reply = answer.result()
@@ -91,9 +94,11 @@ class Renewals:
                     renewed()
         else:
             log.info("renewal with %r was refused: %r", path, verdict)
-            if len(self._keepers) > 1 and isinstance(verdict, exc.NoNode):
-                self._keepers[path] = self._keepers.pop(path)  # the next one's turn
-                self._renew()
+            if isinstance(verdict, exc.NoNode):
+                if path in self._keepers:
+                    self._keepers[path] = self._keepers.pop(path)  # the next one's turn
+                if next(iter(self._keepers)) != path:
+                    self._renew()
 
     def _learn_tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Asks each server once for its tickTime, off the critical path, unless the user has stated it."""
@@ -101,12 +106,15 @@ class Renewals:
         if self._session.tick_is_stated or conn is None or conn.server in self._probed or self._probe is not None:
             return
         self._probed.add(conn.server)
-        self._probe = loop.create_task(self._ask_tick(), name="aioelect tick probe")
+        self._probe = loop.create_task(self._ask_tick(conn.server), name="aioelect tick probe")
 
-    async def _ask_tick(self) -> None:
+    async def _ask_tick(self, server: str) -> None:
         try:
             await self._session.probe_tick()
             self._session.be_patient(self._session.timing.ride_out / 2)
+        except asyncio.CancelledError:
+            self._probed.discard(server)  # asked again when it matters again
+            raise
         except (OSError, AioelectError) as e:
             log.info("the server's tickTime stays unknown: %s", e)
         finally:

@@ -16,8 +16,8 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 from aiozk import exc, protocol
@@ -192,6 +192,7 @@ class Session:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._owner: asyncio.Task[None] | None = None
         self._tending: asyncio.TimerHandle | None = None
+        self._tend_again_at = self._awake_since = 0.0
         self._closing: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] | None = None
         self._disconnected = asyncio.Event()
@@ -506,30 +507,32 @@ class Session:
         if self._tending is not None:
             self._tend()
 
-    def _tend(self, *, has_read: bool = False) -> None:
-        """Pings an idle connection and gives up a silent one, once what has arrived is certainly read."""
+    def _tend(self) -> None:
+        """Pings an idle connection and gives up a silent one.
+
+        Patience begins anew when this loop was blocked, or the process stopped: answers lie about unread then, and uvloop has not
+        even sent what was written just before.
+        """
         conn = self.conn
         if conn is None or conn.closing or self._loop is None:
             return
-        if self._tending is not None:
-            self._tending.cancel()
         now = self.world.clock()
         third = self.timeout / 3
         patience = third if self._patience is None else min(self._patience, third)
+        if self._tending is None or now > self._tend_again_at + patience / 4:
+            self._awake_since = now
+        if self._tending is not None:
+            self._tending.cancel()
         if now >= conn.last_sent + third:
             conn.ping()
-        oldest = conn.oldest_request
-        silent_at = (
-            float("inf") if oldest is None else min(max(oldest, conn.last_read) + patience, oldest + self.timeout)
-        )
-        if now >= silent_at and not has_read:  # this loop may have been blocked, and uvloop runs timers before it reads
-            self._loop.call_soon(self._loop.call_soon, partial(self._tend, has_read=True))
-            return
+        silent_at = math.inf
+        if (oldest := conn.oldest_request) is not None:
+            silent_at = min(max(oldest, conn.last_read, self._awake_since) + patience, oldest + self.timeout)
         if now >= silent_at:
             conn.abort(f"no answer for {now - (oldest or now):.3g} s", silent=True)
             return
-        due = min(silent_at, conn.last_sent + third, now + patience / 4)
-        self._tending = self._loop.call_later(max(due - now, 0.001), self._tend)
+        self._tend_again_at = min(silent_at, conn.last_sent + third, now + patience / 4)
+        self._tending = self._loop.call_later(max(self._tend_again_at - now, 0.001), self._tend)
 
     # Connecting (the owner task)
 
@@ -645,6 +648,8 @@ class Session:
             if reply.session_id == 0:
                 connection.abort("the session had ended")
                 return False
+            if self.session_id not in (None, reply.session_id):
+                raise ConnectionLoss(*address, f"asked for its session, it gave {reply.session_id:#x}")
             self._adopt(reply, sent, connection)
             async with asyncio.timeout(max(bound, self.timeout / 3)):
                 await self._authenticate(connection)

@@ -1,0 +1,350 @@
+"""``Candidate`` and ``Leader``, without a block around them, and whom they meet in an election folder."""
+
+import asyncio
+from typing import Any
+
+import elections
+import pytest
+from elections import CREATE, Connect, Intercept, T, Tape, contending, eventually, expire, queue, soon
+
+import aioelect
+from aioelect import Candidate, LossReason, events
+from aioelect.testing.embedded import EmbeddedServer
+
+admin, client, connect = elections.admin, elections.client, elections.connect
+embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+
+KAZOO = "0123456789abcdef0123456789abcdef__lock__"
+CURATOR = "_c_6e0cb5d2-1c7f-4b5a-9a0e-0f3b1f6f8a11-latch-"
+
+
+async def plant(client: aioelect.Client, path: str, prefix: str, ephemeral: bool = True) -> str:
+    """A sequential znode that some other program makes; its name."""
+    await client.ensure_path(path)
+    made = await client.create(f"{path}/{prefix}", b"stranger", ephemeral=ephemeral, sequential=True)
+    return made.rpartition("/")[2]
+
+
+# Life
+
+
+async def test_enter_elected_lost_withdraw(client: aioelect.Client, admin: aioelect.Client, path: str) -> None:
+    candidate = await Candidate.enter(client, path, identity="me", data=b"x")
+    assert len(await queue(admin, path)) == 1
+    leader = await soon(candidate.wait_elected())
+    assert candidate.position == 0
+    assert await soon(candidate.wait_elected()) is leader
+    await admin.delete(leader.path, force=True)
+    assert await soon(leader.lost()) is LossReason.NODE_DELETED
+    assert not leader.is_leader
+    await candidate.withdraw()
+    assert "gone" in repr(candidate)
+
+
+async def test_candidate_is_entered_in_one_task_and_left_in_another(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    candidate = await asyncio.create_task(Candidate.enter(client, path))
+    leader = await asyncio.create_task(candidate.wait_elected())
+    leader.check()
+    await asyncio.create_task(candidate.withdraw())
+    assert not leader.is_leader
+    assert await queue(admin, path) == []
+
+
+async def test_context_manager_enters_and_withdraws(client: aioelect.Client, admin: aioelect.Client, path: str) -> None:
+    async with Candidate(client, path) as candidate:
+        assert len(await queue(admin, path)) == 1
+        leader = await candidate.wait_elected()
+    assert await queue(admin, path) == []
+    assert await leader.lost() is LossReason.RESIGNED
+
+
+async def test_position_is_what_it_saw_last(client: aioelect.Client, path: str) -> None:
+    candidates = [await Candidate.enter(client, path) for _ in range(3)]
+    assert [await candidate.wait_position() for candidate in candidates] == [0, 1, 2]
+    assert [candidate.position for candidate in candidates] == [0, 1, 2]
+    await candidates[0].wait_elected()
+    await candidates[0].withdraw()
+    await candidates[1].wait_elected()
+    assert [candidate.position for candidate in candidates[1:]] == [0, 2]
+    for candidate in candidates:
+        await candidate.withdraw()
+
+
+async def test_withdraw_is_idempotent_and_may_be_called_by_several(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    candidate = await Candidate.enter(client, path, on_event=tape)
+    await asyncio.gather(candidate.withdraw(), candidate.withdraw())
+    await candidate.withdraw()
+    assert len(tape.of(events.Released)) == 1
+    assert await queue(admin, path) == []
+
+
+async def test_withdraw_before_start_and_waiting_after_withdrawal(client: aioelect.Client, path: str) -> None:
+    candidate = Candidate(client, path)
+    await candidate.withdraw()
+    with pytest.raises(aioelect.ClientClosed, match="has withdrawn"):
+        await candidate.wait_elected()
+    with pytest.raises(aioelect.ClientClosed, match="has withdrawn"):
+        await candidate.start()
+
+
+async def test_starting_twice_is_refused(client: aioelect.Client, path: str) -> None:
+    async with Candidate(client, path) as candidate:
+        with pytest.raises(RuntimeError, match="started before"):
+            await candidate.start()
+
+
+async def test_withdrawal_wakes_those_who_wait(client: aioelect.Client, admin: aioelect.Client, path: str) -> None:
+    async with contending([admin], path):
+        candidate = await Candidate.enter(client, path)
+        waiting = asyncio.create_task(candidate.wait_elected())
+        await candidate.wait_position()
+        await candidate.withdraw()
+        with pytest.raises(aioelect.ClientClosed):
+            await soon(waiting)
+
+
+async def test_closing_the_client_wakes_those_who_wait(connect: Connect, admin: aioelect.Client, path: str) -> None:
+    client = await connect()
+    async with contending([admin], path):
+        candidate = await Candidate.enter(client, path)
+        waiting = asyncio.create_task(candidate.wait_elected())
+        await candidate.wait_position()
+        await client.close()
+        with pytest.raises(aioelect.ClientClosed):
+            await soon(waiting)
+        await candidate.withdraw()
+        assert len(await queue(admin, path)) == 1
+
+
+async def test_closing_the_client_ends_a_leader_that_no_block_holds(connect: Connect, path: str) -> None:
+    client = await connect()
+    candidate = await Candidate.enter(client, path)
+    leader = await candidate.wait_elected()
+    await client.close()
+    assert await soon(leader.lost()) is LossReason.CLIENT_CLOSED
+    assert not leader.is_leader
+    await candidate.withdraw()
+
+
+async def test_resigning_ends_the_term_and_withdrawal_frees_the_place(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    candidate = await Candidate.enter(client, path)
+    leader = await candidate.wait_elected()
+    leader.resign()
+    assert await soon(leader.lost()) is LossReason.RESIGNED
+    assert len(await queue(admin, path)) == 1
+    await candidate.withdraw()
+    assert await queue(admin, path) == []
+
+
+async def test_lost_may_be_awaited_by_many_and_given_up(client: aioelect.Client, path: str) -> None:
+    candidate = await Candidate.enter(client, path)
+    leader = await candidate.wait_elected()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await leader.lost()
+    waiting = [asyncio.create_task(leader.lost()) for _ in range(3)]
+    await expire(client)
+    assert await soon(asyncio.gather(*waiting)) == [LossReason.SESSION_EXPIRED] * 3
+    await candidate.withdraw()
+
+
+async def test_drain_that_the_granted_session_timeout_has_no_room_for_is_refused() -> None:
+    """Asked for 10 s, granted 2 s: without a word, it would never be elected."""
+    async with EmbeddedServer(tick_time=0.2, max_session_timeout=T) as server:
+        election = aioelect.leadership(server.hosts, "/election", drain=1.5)
+        with pytest.raises(ValueError, match=r"session_timeout=2 .*drain=1\.5"):
+            async with election:
+                pytest.fail("there is no time for it")
+
+
+# One client, several contenders
+
+
+async def test_contenders_of_one_election_on_one_client(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        entering = [group.create_task(Candidate.enter(client, path, identity=f"c{n}")) for n in range(5)]
+    candidates = [task.result() for task in entering]
+    assert len(await queue(admin, path)) == 5
+    for left in range(5, 0, -1):
+        standing = await aioelect.get_standing(admin, path)
+        assert len(standing.contenders) == left
+        assert standing.leader is not None
+        (first,) = [c for c in candidates if c.identity == standing.leader.identity]
+        leader = await soon(first.wait_elected())
+        assert leader.token == standing.leader.token
+        assert sum(c._leader is not None and c._leader.is_leader for c in candidates) == 1
+        await first.withdraw()
+
+
+async def test_ghost_of_the_own_session_is_deleted(client: aioelect.Client, admin: aioelect.Client, path: str) -> None:
+    """The znode of a create that nobody remembers would be waited for as long as its session lives."""
+    for _ in range(2):
+        await plant(client, path, "n_")
+    async with aioelect.leadership(client, path, timeout=T) as leader:
+        assert await queue(admin, path) == [leader.path.rpartition("/")[2]]
+
+
+async def test_znode_of_another_session_is_no_ghost(client: aioelect.Client, admin: aioelect.Client, path: str) -> None:
+    name = await plant(admin, path, "n_")
+    with pytest.raises(aioelect.ElectionTimeout):
+        async with aioelect.leadership(client, path, timeout=0.2):
+            pytest.fail("another is before it")
+    assert await queue(admin, path) == [name]
+
+
+async def test_two_contenders_of_one_session_that_lose_their_replies_find_a_znode_each(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    await client.ensure_path(path)
+    proxy.lose_reply(CREATE, then="silence", count=2)
+    async with asyncio.TaskGroup() as group:
+        entering = [group.create_task(Candidate.enter(client, path)) for _ in range(2)]
+    candidates = [task.result() for task in entering]
+    places = [candidate._place for candidate in candidates]
+    assert all(places)
+    assert sorted(place.name for place in places if place) == await queue(admin, path)
+    for candidate in candidates:
+        await candidate.withdraw()
+    assert await queue(admin, path) == []
+
+
+# Strangers in the folder
+
+
+@pytest.mark.parametrize("prefix", [KAZOO, CURATOR, "n_x-", "N_"])
+async def test_foreign_contender_is_refused_by_name(
+    client: aioelect.Client, admin: aioelect.Client, path: str, prefix: str
+) -> None:
+    name = await plant(admin, path, prefix)
+    with pytest.raises(aioelect.ForeignContender) as refused:
+        async with aioelect.leadership(client, path):
+            pytest.fail("both may lead")
+    assert (refused.value.election, refused.value.name) == (path, name)
+    assert name in str(refused.value)
+    assert await queue(admin, path) == [name]
+
+
+async def test_names_without_a_number_are_none_of_ours(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    await admin.ensure_path(f"{path}/readme")
+    async with aioelect.leadership(client, path) as leader:
+        assert leader.is_leader
+
+
+async def test_foreign_contender_behind_everyone_ends_the_term_of_who_takes_over_unasked(
+    connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    async with contending([await connect(), await connect()], path) as (first, second):
+        await second.tape.wait(events.NextInLine)
+        name = await plant(admin, path, KAZOO)
+        await first.leave()
+        with pytest.raises(aioelect.LeadershipLost) as lost:
+            await soon(second.task)
+        assert lost.value.reason is LossReason.FOREIGN_CONTENDER
+        assert await queue(admin, path) == [name]
+    assert second.tape.names[-4:] == ["Elected", "Losing", "Lost", "Released"]
+
+
+async def test_foreign_contender_seen_before_the_lease_is_warm(
+    connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    cold = await connect()
+    async with contending([await connect(), cold], path) as (first, second):
+        await second.tape.wait(events.NextInLine)
+        name = await plant(admin, path, KAZOO)
+        cold.session.lease.ended()
+        await first.leave()
+        with pytest.raises(aioelect.ForeignContender, match=name):
+            await soon(second.task)
+        assert await queue(admin, path) == [name]
+    assert not second.tape.of(events.Elected)
+
+
+async def test_squatter_that_is_not_ephemeral_is_refused(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    name = await plant(admin, path, "n_", ephemeral=False)
+    with pytest.raises(aioelect.ForeignContender) as refused:
+        async with aioelect.leadership(client, path):
+            pytest.fail("it would wait for ever, or lead beside a stranger")
+    assert refused.value.name == name == "n_0000000000"
+    assert await queue(admin, path) == [name]
+
+
+async def test_aiozk_leader_election_before_and_behind_ours(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    theirs = admin.recipes.LeaderElection(path)
+    await theirs.volunteer()
+    await soon(theirs.wait_for_leadership())
+    ours = await Candidate.enter(client, path)
+    assert await ours.wait_position() == 1
+    await theirs.resign()
+    await soon(ours.wait_elected())
+
+    again = admin.recipes.LeaderElection(path)
+    await again.volunteer()
+    assert not again.has_leadership
+    await ours.withdraw()
+    await soon(again.wait_for_leadership())
+    standing = await aioelect.get_standing(client, path)
+    assert [contender.host for contender in standing.contenders] == [None]
+    await again.resign()
+
+
+async def test_counter_near_its_wrap_is_refused(embedded: EmbeddedServer, path: str) -> None:
+    async with aioelect.connect(embedded.hosts, session_timeout=T) as client:
+        await client.create(path)
+        embedded.tree.node(path).creates = 2**31 - 1_000_000
+        with pytest.raises(aioelect.SequenceExhausted, match=f"delete {path}") as refused:
+            async with aioelect.leadership(client, path):
+                pytest.fail("its number is too high")
+        assert refused.value.name == "n_2146483648"
+        assert await client.get_children(path) == []
+
+        embedded.tree.node(path).creates = 2**31 - 1_000_001
+        async with aioelect.leadership(client, path) as leader:
+            assert leader.path.endswith("n_2146483647")
+
+
+async def test_wrapped_numbers_are_refused(embedded: EmbeddedServer, path: str) -> None:
+    """They are negative, sort first by name, and have eleven places."""
+    async with aioelect.connect(embedded.hosts, session_timeout=T) as client:
+        await client.create(path)
+        await client.create(f"{path}/n_-2147483648", ephemeral=True)
+        with pytest.raises(aioelect.ForeignContender, match="n_-2147483648"):
+            async with aioelect.leadership(client, path):
+                pytest.fail("a wrapped number is before it")
+
+
+@pytest.mark.parametrize("arguments", [{"path": "/"}, {"path": "x"}])
+def test_candidate_checks_its_path(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="election path"):
+        Candidate(aioelect.Client("127.0.0.1:1"), arguments["path"])
+
+
+async def test_watches_and_renewals_are_given_back(client: aioelect.Client, path: str) -> None:
+    first, second = await Candidate.enter(client, path), await Candidate.enter(client, path)
+    await first.wait_elected()
+    await second.wait_position()
+    await eventually(lambda: len(client.renewals._keepers) == 2)
+    await first.withdraw()
+    await second.wait_elected()
+    assert len(client.renewals._keepers) == 1
+    await second.withdraw()
+    assert not client.renewals._keepers
+    assert not client.session.watch_callbacks
+    assert not client.session._observers
+    assert not client.dependents

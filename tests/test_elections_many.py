@@ -1,0 +1,98 @@
+"""Many elections on one client."""
+
+import asyncio
+import time
+
+import elections
+import pytest
+from elections import MULTI, Connect, Intercept, Tape, contending, eventually, expire, queue, soon
+
+import aioelect
+from aioelect import Candidate, LossReason, events
+from aioelect.testing.proxy import Request
+
+admin, client, connect = elections.admin, elections.client, elections.connect
+embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+
+
+async def test_elections_on_one_client_are_independent(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    async with (
+        aioelect.leadership(client, f"{path}/a") as a,
+        aioelect.leadership(client, f"{path}/b") as b,
+        contending([admin], f"{path}/c") as (c,),
+    ):
+        await c.elected()
+        waiting = await Candidate.enter(client, f"{path}/c")
+        assert await waiting.wait_position() == 1
+        await c.leave()
+        leader = await soon(waiting.wait_elected())
+        await waiting.withdraw()
+        assert not leader.is_leader
+        assert a.is_leader
+        assert b.is_leader
+
+
+async def test_losing_one_znode_of_many_ends_that_term_alone(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    """The renewals must not hang on the znode that was the first."""
+    tapes = [Tape() for _ in range(3)]
+    candidates = [await Candidate.enter(client, f"{path}/{number}", on_event=tape) for number, tape in enumerate(tapes)]
+    leaders = [await soon(candidate.wait_elected()) for candidate in candidates]
+    await admin.delete(leaders[0].path, force=True)
+    assert await soon(leaders[0].lost()) is LossReason.NODE_DELETED
+    seen = len(tapes[1].of(events.Renewed))
+    renewals = round(2 * client.session.timing.session_timeout / client.session.timing.renew_every)
+    await tapes[1].wait(events.Renewed, seen + renewals)
+    assert [leader.is_leader for leader in leaders] == [False, True, True]
+    for candidate in candidates:
+        await candidate.withdraw()
+
+
+async def test_lost_session_ends_all_terms(client: aioelect.Client, path: str) -> None:
+    candidates = [await Candidate.enter(client, f"{path}/{number}") for number in range(3)]
+    leaders = [await soon(candidate.wait_elected()) for candidate in candidates]
+    await expire(client)
+    reasons = await soon(asyncio.gather(*(leader.lost() for leader in leaders)))
+    assert reasons == [LossReason.SESSION_EXPIRED] * 3
+    for candidate in candidates:
+        await candidate.withdraw()
+
+
+@pytest.mark.timeout(120)
+async def test_thousand_elections_on_one_client(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    proxy = await intercept()
+    client = await connect(proxy.hosts, session_timeout=4.0)
+    tape = Tape()
+    begun = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        entering = [
+            group.create_task(Candidate.enter(client, f"{path}/{number}", on_event=None if number else tape))
+            for number in range(1_000)
+        ]
+    candidates = [task.result() for task in entering]
+    leaders = [await soon(candidate.wait_elected()) for candidate in candidates]
+    assert len({leader.token for leader in leaders}) == 1_000
+
+    renewed, sent = len(tape.of(events.Renewed)), count(proxy.requests)
+    await tape.wait(events.Renewed, renewed + 5)
+    assert count(proxy.requests) - sent <= 7
+    assert all(leader.is_leader for leader in leaders)
+
+    async with asyncio.TaskGroup() as group:
+        for candidate in candidates:
+            group.create_task(candidate.withdraw())
+    assert time.monotonic() - begun < 40
+    assert not any(leader.is_leader for leader in leaders)
+    assert not client.dependents
+    assert not client.session.watch_callbacks
+    await eventually(lambda: len(client.janitor) == 0)
+    assert [await queue(admin, f"{path}/{number}") for number in range(0, 1_000, 100)] == [[]] * 10
+
+
+def count(requests: list[Request]) -> int:
+    return sum(request.opcode == MULTI for request in requests)

@@ -1,0 +1,198 @@
+"""The stream of renewals: who renews, how often, and what it takes to stop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import elections
+import pytest
+from elections import MULTI, Connect, Intercept, T, Tape, contending, eventually, expire, soon
+
+import aioelect
+from aioelect import Candidate, LossReason, events
+from aioelect.testing.proxy import FaultProxy
+
+admin, client, connect = elections.admin, elections.client, elections.connect
+embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+
+
+@pytest.fixture
+async def proxy(intercept: Intercept) -> AsyncIterator[FaultProxy]:
+    """In front of the client that leads."""
+    proxy: FaultProxy = await intercept()
+    yield proxy
+    proxy.heal()
+
+
+def renewals(proxy: FaultProxy) -> int:
+    return sum(request.opcode == MULTI for request in proxy.requests)
+
+
+def remaining(client: aioelect.Client) -> float:
+    return client.session.lease.remaining(client.session.world.clock())
+
+
+async def test_leader_renews_as_often_as_it_says(proxy: FaultProxy, connect: Connect, path: str) -> None:
+    client, tape = await connect(proxy.hosts), Tape()
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
+        await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
+        timing = client.session.timing
+        assert timing.renew_every == pytest.approx(T / 10)
+        await tape.wait(events.Renewed)
+        proxy.requests.clear()
+        begun = time.monotonic()
+        seen = len(tape.of(events.Renewed))
+        await tape.wait(events.Renewed, seen + 5)
+        assert 5 <= renewals(proxy) <= (time.monotonic() - begun) / timing.renew_every + 2
+        assert leader.remaining() > timing.drain + timing.ride_out / 2
+        for event in tape.of(events.Renewed):
+            assert 0 < event.remaining <= T
+            assert event.token == leader.token
+
+
+async def test_next_in_line_renews_and_those_behind_do_not(intercept: Intercept, connect: Connect, path: str) -> None:
+    proxies = [await intercept() for _ in range(3)]
+    async with contending([await connect(proxy.hosts) for proxy in proxies], path) as contenders:
+        await contenders[0].tape.wait(events.Renewed, 5)
+        await eventually(lambda: renewals(proxies[1]) >= 3)
+        assert renewals(proxies[2]) == 0
+
+
+async def test_stream_ends_with_the_last_who_needs_it(proxy: FaultProxy, connect: Connect, path: str) -> None:
+    client = await connect(proxy.hosts)
+    for _ in range(2):
+        async with aioelect.leadership(client, path):
+            await eventually(lambda: renewals(proxy) > 0)
+        assert client.renewals._timer is None
+        proxy.requests.clear()
+        assert await client.exists("/")
+        assert renewals(proxy) == 0
+
+
+async def test_refused_renewal_passes_to_the_next_znode_at_once(proxy: FaultProxy, connect: Connect, path: str) -> None:
+    """Its own znode may be withdrawn while a renewal with it is under way."""
+    client, tape = await connect(proxy.hosts), Tape()
+    first = await Candidate.enter(client, f"{path}/first")
+    await soon(first.wait_elected())
+    async with aioelect.leadership(client, f"{path}/second", on_event=tape) as leader:
+        await tape.wait(events.Renewed, 2)
+        proxy.requests.clear()
+        client.renewals._keepers = {"/no/such/znode": lambda: None, **client.renewals._keepers}
+        await eventually(lambda: renewals(proxy) >= 2)
+        refused, repeated = [request.time for request in proxy.requests if request.opcode == MULTI][:2]
+        assert repeated - refused < client.session.timing.renew_every / 2
+        client.renewals.release("/no/such/znode")
+        seen = len(tape.of(events.Renewed))
+        await tape.wait(events.Renewed, seen + 1)
+        assert leader.is_leader
+    await first.withdraw()
+
+
+async def test_tick_of_the_server_is_learned_off_the_critical_path(connect: Connect, path: str) -> None:
+    client = await connect()
+    assert client.session.timing.tick_time == pytest.approx(T / 2)
+    async with aioelect.leadership(client, path):
+        await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
+        assert client.session.lease.tick == pytest.approx(0.2)
+
+
+async def test_tick_that_the_user_states_is_not_asked_for(proxy: FaultProxy, connect: Connect, path: str) -> None:
+    client, tape = await connect(proxy.hosts, tick_time=0.3), Tape()
+    async with aioelect.leadership(client, path, on_event=tape):
+        await tape.wait(events.Renewed, 3)
+        assert client.session.timing.tick_time == pytest.approx(0.3)
+        assert proxy.connections == 1
+
+
+async def test_tick_that_cannot_be_learned_stays_at_its_bound(proxy: FaultProxy, connect: Connect, path: str) -> None:
+    client, tape = await connect(proxy.hosts), Tape()
+    proxy.refuse()
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
+        await eventually(lambda: proxy.connections == 2)
+        await tape.wait(events.Renewed, 3)
+        assert leader.is_leader
+        assert client.session.timing.tick_time == pytest.approx(T / 2)
+        assert proxy.connections == 2, "it asks each server once"
+
+
+async def test_tick_is_asked_for_again_when_the_question_was_broken_off(
+    proxy: FaultProxy, connect: Connect, path: str
+) -> None:
+    client = await connect(proxy.hosts)
+    proxy.freeze("up")  # holds new connections back
+    proxy.thaw("up")
+    async with aioelect.leadership(client, path):
+        pass
+    assert client.renewals._probe is None or not client.renewals._probe.done()
+    async with aioelect.leadership(client, path):
+        await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
+
+
+async def test_idle_client_leads_at_once_by_its_last_ping(connect: Connect, path: str) -> None:
+    """Pings alone keep the session, and prove nothing; one of them and a renewal do."""
+    client = await connect(session_timeout=1.0)
+    await eventually(lambda: remaining(client) == 0)
+    async with aioelect.leadership(client, path) as leader:
+        assert leader.remaining() > client.session.timing.drain
+
+
+async def test_cold_lease_is_warmed_before_anyone_leads(connect: Connect, path: str) -> None:
+    client, tape = await connect(session_timeout=1.0), Tape()
+    client.session.lease.ended()
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
+        assert leader.remaining() > client.session.timing.drain
+        (queued,), (elected,) = tape.of(events.Queued), tape.of(events.Elected)
+        assert elected.at - queued.at > 0.1, "a pair needs a tick"
+
+
+async def test_leader_rides_out_a_broken_connection(proxy: FaultProxy, connect: Connect, path: str) -> None:
+    client, tape = await connect(proxy.hosts), Tape()
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
+        await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
+        for number in range(1, 4):
+            proxy.sever()
+            await tape.wait(events.Resumed, number)
+            seen = len(tape.of(events.Renewed))
+            await tape.wait(events.Renewed, seen + 1)
+            assert leader.is_leader
+        assert not tape.of(events.Losing)
+
+
+async def test_leader_gives_a_silent_server_up_in_time_to_ride_it_out(
+    proxy: FaultProxy, connect: Connect, path: str
+) -> None:
+    client, tape = await connect(proxy.hosts, session_timeout=4.0), Tape()
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
+        await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
+        await tape.wait(events.Renewed, 2)
+        lost = proxy.lose_reply(MULTI, then="silence")
+        await soon(lost.wait())
+        await tape.wait(events.Resumed)
+        assert leader.is_leader
+        assert not tape.of(events.Losing)
+
+
+async def test_loss_of_the_session_stops_the_stream_and_a_new_one_starts_it(
+    proxy: FaultProxy, connect: Connect, path: str
+) -> None:
+    client = await connect(proxy.hosts)
+    candidate = await Candidate.enter(client, path)
+    leader = await soon(candidate.wait_elected())
+    await expire(client)
+    assert await soon(leader.lost()) is LossReason.SESSION_EXPIRED
+    await candidate.withdraw()
+    assert not client.renewals._keepers
+    tape = Tape()
+    async with aioelect.leadership(client, path, on_event=tape):
+        await tape.wait(events.Renewed, 2)
+
+
+async def test_closing_the_client_leaves_no_timer(connect: Connect, path: str) -> None:
+    client = await connect()
+    candidate = await Candidate.enter(client, path)
+    await soon(candidate.wait_elected())
+    await client.close()
+    assert client.renewals._timer is None
+    await candidate.withdraw()
+    await asyncio.sleep(0)
+    assert client.renewals._probe is None
