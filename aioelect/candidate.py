@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self
 
 import anyio
 
@@ -26,6 +26,8 @@ from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
 
 __all__ = ["Candidate", "Leader"]
+
+P = ParamSpec("P")
 
 log = logging.getLogger("aioelect.election")
 
@@ -239,7 +241,7 @@ class Candidate:
             await self._until(lambda: self._leader is not None)
             leader = self._leader
             assert leader is not None  # noqa: S101  # what was waited for
-            if self._announced or leader.is_leader:
+            if self._announced or leader.remaining() > self.drain:
                 self._announced = True
                 return leader
             self._lapsed(leader)
@@ -283,7 +285,7 @@ class Candidate:
         return place.session_id == self.session.session_id
 
     async def stand_down(self) -> bool:
-        """The client is being closed: contends no longer, ends the term, and tells whether whoever led has ended within ``drain``.
+        """The client is being closed: contends no longer, ends the term, and tells whether its leader has ended in ``drain``.
 
         A block ends by itself; who holds a ``Candidate`` may still act until it withdraws.
         """
@@ -353,21 +355,21 @@ class Candidate:
     def _perform(self, command: candidacy.Command) -> None:
         match command:
             case candidacy.Create(entry):
-                self._creating = self._spawn(self._create(entry))
+                self._creating = self._spawn(self._create, entry)
             case candidacy.WatchOwn(entry, name):
                 self._unwatch_own = self.folder.on_deleted(name, lambda _: self._deleted(name))
-                self._spawn(self._watch_own(entry, self._own_place()))
+                self._spawn(self._watch_own, entry, self._own_place())
             case candidacy.ListFolder(entry):
-                self._spawn(self._list(entry, self._own_place()))
+                self._spawn(self._list, entry, self._own_place())
             case candidacy.WatchPredecessor(entry, name):
                 self._forget_predecessor()
                 self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
-                self._spawn(self._watch_predecessor(entry, name, self._own_place()))
+                self._spawn(self._watch_predecessor, entry, name, self._own_place())
             case candidacy.Announce(position):
                 self._announce(position)
             case candidacy.Exorcise(name):
                 ghost = Place(name, 0, self._own_place().session_id)
-                self._spawn(self.folder.leave(ghost))
+                self._spawn(self.folder.leave, ghost)
             case candidacy.Lead():
                 self._forget_predecessor()
                 self._keep_lease_warm()
@@ -381,12 +383,14 @@ class Candidate:
         assert self._place is not None  # noqa: S101  # the machine watches and leads only with a znode
         return self._place
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(
+        self, work: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
+    ) -> asyncio.Task[None]:
         """Asks the server something; an answer that the machine can't go on with ends the candidacy."""
 
         async def guarded() -> None:
             try:
-                await work
+                await work(*args, **kwargs)
             except SessionExpired:
                 pass  # the observer tells the machine
             except Exception as e:
@@ -395,6 +399,7 @@ class Candidate:
         task = asyncio.ensure_future(guarded())
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before it began
         return task
 
     def _fail(self, error: Exception) -> None:
@@ -494,7 +499,7 @@ class Candidate:
         """Elected, but lost again before anyone was told."""
         place, self._place = self._place, None
         if place is not None:
-            self._spawn(self.folder.leave(place))
+            self._spawn(self.folder.leave, place)
         self._machine = candidacy.Candidacy(NATIVE, self._machine.entry)
         self._post(candidacy.Enter())
 

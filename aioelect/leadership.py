@@ -129,7 +129,9 @@ class _Body:
             return
         self._cancelled = True
         self._task.cancel(f"leadership of {self._leader.election} ended")
-        self._hard = loop.call_later(self._drain, self._scope.cancel)
+        # After a freeze less may be left than the body was promised; what is not proven any more is no reason to cut it short.
+        left = self._leader.remaining() or self._drain
+        self._hard = loop.call_later(min(self._drain, left), self._scope.cancel)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

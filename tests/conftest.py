@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,36 @@ import pytest
 from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 
 _numbers = itertools.count()
+
+STARTS_SERVERS = {
+    "cli/test_demo.py",
+    "testing/test_zookeeper.py",
+    "tests/test_cutoff.py",
+    "tests/test_public.py",
+    "tests/test_script.py",
+    "zookeeper/test_aiozk_suite.py",
+    "zookeeper/test_session.py",
+    "zookeeper/test_stock.py",
+}
+"""Test files that start servers of their own, or tools that are not there everywhere."""
+
+LONG = {"faults", "model", "simulation"}
+"""Folders of tests that take minutes."""
+
+
+def pytest_sessionstart() -> None:
+    """Asked for a loop where none was ever set, asyncio makes one; pytest-asyncio asks, and leaves it unclosed."""
+    asyncio.set_event_loop(None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what runs without a real ZooKeeper as ``unit``."""
+    for item in items:
+        folder, name = item.path.parent.name, item.path.name
+        starts_servers = f"{folder}/{name}" in STARTS_SERVERS or folder in LONG
+        given_servers = {"zookeeper", "shared_ensemble"} & set(getattr(item, "fixturenames", ()))
+        if not (starts_servers or given_servers or "zookeeper" in item.name):
+            item.add_marker("unit")
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +80,8 @@ def path() -> str:
     return f"/test-{os.getpid()}-{next(_numbers)}"
 
 
-@pytest.fixture(autouse=True)
-async def no_task_left() -> AsyncIterator[None]:
+@pytest.fixture
+async def task_check() -> AsyncIterator[None]:
     """Fails a test that leaves a task running in its event loop."""
     before = asyncio.all_tasks()
     yield
@@ -61,3 +92,10 @@ async def no_task_left() -> AsyncIterator[None]:
             break
         await asyncio.sleep(0.01)
     assert not left, f"tasks left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def no_task_left(request: pytest.FixtureRequest) -> None:
+    """Every coroutine test is checked; others have no event loop."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("task_check")

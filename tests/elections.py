@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
+from aiozk import exc
 
 import aioelect
 from aioelect import events
 from aioelect.testing.embedded import EmbeddedServer
+from aioelect.testing.proxy import FaultProxy
 from aioelect.zookeeper import wire
 
 T = 2.0
@@ -75,19 +77,25 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 
 async def queue(client: aioelect.Client, path: str) -> list[str]:
-    """The names in an election folder, in order."""
+    """The names of contenders in an election folder, in order."""
     try:
-        return sorted(await client.get_children(path), key=lambda name: name[-10:])
-    except aioelect.errors.exc.NoNode:
+        names = [name for name in await client.get_children(path) if name[-10:].isdigit()]
+        return sorted(names, key=lambda name: name[-10:])
+    except exc.NoNode:
         return []
 
 
 async def expire(client: aioelect.Client) -> None:
-    """Ends a client's session from outside, as an expiry does: resumes it elsewhere and closes it, until that is done."""
+    """Ends a client's session from outside, as an expiry does: resumes it elsewhere and closes it, until that is done.
+
+    The client hears nothing meanwhile: it would resume its session, and be told that its znodes are deleted.
+    """
     session = client.session
-    session_id, password = session.session_id, session._password
+    session_id, password, conn = session.session_id, session._password, session.conn
     assert session_id is not None
+    assert conn is not None
     host, port = session.hosts.servers[0]
+    conn.pause_reading()
     while True:
         reader, writer = await asyncio.open_connection(host, port)
         try:
@@ -97,12 +105,15 @@ async def expire(client: aioelect.Client) -> None:
             writer.write(frame + wire.close_frame(1))
             size = int.from_bytes(await reader.readexactly(4), "big")
             if wire.parse_connect_reply(await reader.readexactly(size)).session_id == 0:
-                return
+                break
             await reader.read()
+        except asyncio.IncompleteReadError:
+            pass
         finally:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+    conn.resume_reading()
 
 
 class Contending:
@@ -149,9 +160,7 @@ class Contending:
 
 
 @contextlib.asynccontextmanager
-async def contending(
-    clients: list[aioelect.Client], path: str, **options: Any
-) -> AsyncIterator[list[Contending]]:
+async def contending(clients: list[aioelect.Client], path: str, **options: Any) -> AsyncIterator[list[Contending]]:
     """One contender for each client, in that order; those still there at the end leave from the last to the first."""
     contenders: list[Contending] = []
     try:
@@ -167,6 +176,7 @@ async def contending(
 
 
 Connect = Callable[..., Awaitable[aioelect.Client]]
+Intercept = Callable[..., Awaitable[FaultProxy]]
 
 
 @pytest.fixture
@@ -184,8 +194,19 @@ def hosts(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def connect(hosts: str) -> AsyncIterator[Connect]:
-    """Gives clients, of ``hosts`` unless other ones are named, and closes them in the end."""
+async def intercept(hosts: str) -> AsyncIterator[Intercept]:
+    """Puts fault proxies in front of ``hosts``; they outlive the clients, which can so take their leave."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def intercept(**options: Any) -> FaultProxy:
+            return await stack.enter_async_context(FaultProxy(hosts, **options))
+
+        yield intercept
+
+
+@pytest.fixture
+async def connect(hosts: str, intercept: Intercept) -> AsyncIterator[Connect]:
+    """Gives clients, of ``hosts`` unless a proxy is named, and closes them in the end."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def connect(where: str = hosts, session_timeout: float = T, **options: Any) -> aioelect.Client:

@@ -3,14 +3,14 @@
 import asyncio
 import random
 
-import elections
 import pytest
-from elections import Connect, Contending, T, Tape, eventually, expire, queue, soon
 
 import aioelect
 from aioelect import LossReason, events
 from aioelect.ports import World
 from aioelect.testing.embedded import EmbeddedServer
+from tests import elections
+from tests.elections import Connect, Contending, T, Tape, eventually, expire, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept

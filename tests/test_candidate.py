@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-import elections
 import pytest
-from elections import CREATE, Connect, Intercept, T, Tape, contending, eventually, expire, queue, soon
 
 import aioelect
 from aioelect import Candidate, LossReason, events
 from aioelect.testing.embedded import EmbeddedServer
+from tests import elections
+from tests.elections import CREATE, Connect, Intercept, T, Tape, contending, eventually, expire, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept

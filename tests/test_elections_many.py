@@ -3,13 +3,13 @@
 import asyncio
 import time
 
-import elections
 import pytest
-from elections import MULTI, Connect, Intercept, Tape, contending, eventually, expire, queue, soon
 
 import aioelect
 from aioelect import Candidate, LossReason, events
 from aioelect.testing.proxy import Request
+from tests import elections
+from tests.elections import MULTI, Connect, Intercept, Tape, contending, eventually, expire, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept

@@ -17,15 +17,15 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
-import elections
 import pytest
 import uvloop
-from elections import PATIENCE, Connect, Contending, Intercept, T, Tape, eventually, expire, queue, soon
 
 import aioelect
 from aioelect import LossReason, events
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.zookeeper import ZooKeeperServer
+from tests import elections
+from tests.elections import PATIENCE, Connect, Contending, Intercept, T, Tape, eventually, expire, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -193,7 +193,7 @@ async def test_closing_the_client_waits_for_the_body_and_takes_the_znode_along(s
 
 
 async def test_closing_the_client_from_inside_the_body(connect: Connect, admin: aioelect.Client, path: str) -> None:
-    """The loss breaks the closing off, so that the session is left to expire."""
+    """The closing waits in vain for the body that waits for it, so the session is left to expire."""
     client = await connect()
 
     async def lead() -> None:
@@ -402,7 +402,7 @@ async def test_term_that_ended_before_the_body_began(scene: Scene, reason: LossR
     def end(event: events.Event) -> None:
         if isinstance(event, events.Elected):
             (candidate,) = scene.client.dependents
-            asyncio.get_running_loop().call_soon(candidate._leader._end, reason)  # type: ignore[attr-defined]
+            candidate._leader._end(reason)  # type: ignore[attr-defined]
 
     async def body(leader: aioelect.Leader) -> str:
         if awaits:

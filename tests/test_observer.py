@@ -5,13 +5,13 @@ import os
 import socket
 import time
 
-import elections
 import pytest
-from elections import Connect, Intercept, T, Tape, contending, expire, soon
 
 import aioelect
 from aioelect import events
 from aioelect.testing.embedded import EmbeddedServer
+from tests import elections
+from tests.elections import Connect, Intercept, T, Tape, contending, expire, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -132,6 +132,7 @@ async def test_slow_reader_gets_the_newest_alone(client: aioelect.Client, admin:
         async with aioelect.leadership(client, path, identity="last"):
             assert identities(await soon(anext(standings))) == ["last"]
             waiting = asyncio.create_task(standings.__anext__())
+            await client.create(f"{path}/readme")  # no contender
             done, _ = await asyncio.wait([waiting], timeout=0.1)
             assert not done, "nothing has changed"
         assert await soon(waiting) == aioelect.Standing()

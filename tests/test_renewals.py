@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-import elections
 import pytest
-from elections import MULTI, Connect, Intercept, T, Tape, contending, eventually, expire, soon
 
 import aioelect
 from aioelect import Candidate, LossReason, events
 from aioelect.testing.proxy import FaultProxy
+from tests import elections
+from tests.elections import MULTI, Connect, Intercept, T, Tape, contending, eventually, expire, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept

@@ -47,7 +47,12 @@ class Copy:
     @classmethod
     async def start(cls, script: Path, proxy: FaultProxy) -> Copy:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(script), proxy.hosts, stdout=PIPE, stderr=PIPE, env={**os.environ, "PYTHONWARNINGS": "error"}
+            sys.executable,
+            str(script),
+            proxy.hosts,
+            stdout=PIPE,
+            stderr=PIPE,
+            env={**os.environ, "PYTHONWARNINGS": "error"},
         )
         return cls(process, proxy)
 

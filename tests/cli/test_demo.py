@@ -128,7 +128,7 @@ async def test_servers_out_of_reach(program: Program) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110  # processes and servers tell of nothing
+        while not condition():  # processes and servers tell of nothing
             await asyncio.sleep(0.02)
 
 

@@ -90,7 +90,7 @@ class Client:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - the server announces nothing
+        while not condition():
             await asyncio.sleep(0.005)
 
 

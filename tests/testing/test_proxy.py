@@ -544,5 +544,5 @@ async def settle() -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  (the proxy has no event for it)
+    while not condition():
         await asyncio.sleep(0.001)

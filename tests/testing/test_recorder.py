@@ -300,5 +300,5 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(SOON):
-        while not condition():  # noqa: ASYNC110  (a file has no event for it)
+        while not condition():
             await asyncio.sleep(0.001)

@@ -190,7 +190,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(monkeypatch: pytest.MonkeyP
 async def test_a_cancelled_start_leaves_nothing() -> None:
     own = ZooKeeperServer()
     entering = asyncio.create_task(own.__aenter__())
-    while own._process is None:  # noqa: ASYNC110  (the thread that starts it has no event for it)
+    while own._process is None:
         await asyncio.sleep(0.001)
     pid, folder = own.pid, own.folder
     entering.cancel()

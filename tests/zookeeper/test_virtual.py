@@ -10,7 +10,6 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import pytest
-import virtual
 from aiozk import protocol
 
 from aioelect import Client, ConnectTimeout, ServerSilent, connect
@@ -18,6 +17,7 @@ from aioelect import events as ev
 from aioelect.ports import Address, World
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.zookeeper.session import LONGEST_DELAY
+from tests import virtual
 
 from .conftest import Record
 
