@@ -399,7 +399,6 @@ class Candidate:
         task = asyncio.ensure_future(guarded())
         self._work.add(task)
         task.add_done_callback(self._work.discard)
-        task.add_done_callback(lambda _: work.close())  # one that was cancelled before it began
         return task
 
     def _fail(self, error: Exception) -> None:
