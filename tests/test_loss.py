@@ -881,11 +881,7 @@ def _on_uvloop(main: Callable[[], Coroutine[Any, Any, list[str]]]) -> list[str]:
     "run",
     [
         pytest.param(lambda main: asyncio.run(main()), id="asyncio"),
-        pytest.param(
-            _eagerly,
-            id="eager",
-            marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12"),
-        ),
+        *([pytest.param(_eagerly, id="eager")] if sys.version_info >= (3, 12) else []),
         pytest.param(_on_uvloop, id="uvloop"),
         pytest.param(lambda main: anyio.run(main), id="anyio"),
         pytest.param(lambda main: anyio.run(main, backend_options={"use_uvloop": True}), id="anyio-uvloop"),
