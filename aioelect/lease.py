@@ -13,9 +13,16 @@ forwarded request does not touch the session at the leader. **Proof is a pair**:
 Then the ZooKeeper leader has touched the session at some time after ``s1``, and expires it no earlier than ``s1 + T``
 (``SessionTrackerImpl``; ``ExpiryQueue`` rounds up). T is the smallest timeout negotiated in the session's life.
 
+All that holds while the session is not expiring, and before its deadline it can't be. **After a lapse** it may:
+``SessionTrackerImpl.run`` takes a whole expired bucket with ``poll()`` and closes its sessions one by one, and until a session's turn
+comes ``touchSession`` and ``checkSession`` let it pass. A pair whose packets arrive together in that instant, as they do when
+a link had stalled, is acknowledged, and the session dies. So a pair acknowledged at ``a2``, after the deadline, counts only
+
+3. when another renewal, sent at ``s3 >= a2 + tick/2``, is acknowledged on the same connection, too: a bucket is closed in far less
+   than half a tick, so the session was not in it when it was touched.
+
 A connect request touches the ZooKeeper leader directly (``Leader.revalidateSession``), so a new session, or one resumed before
-its old deadline, counts from there. A session resumed after a lapse does not: an expiring bucket is closed one session at a
-time, and a resume in that very millisecond succeeds and dies.
+its old deadline, counts from there. A session resumed after a lapse does not: the resume may fall into that same instant.
 """
 
 from __future__ import annotations
@@ -46,6 +53,7 @@ class Lease:
         self.session_timeout = float("inf")
         self._proven = COLD
         self._touches: deque[tuple[float, float]] = deque()
+        self._unconfirmed: tuple[float, float] | None = None  # a pair after a lapse: its touch's send, its acknowledgement
 
     @property
     def deadline(self) -> float:
@@ -58,30 +66,33 @@ class Lease:
 
     @property
     def ripe_at(self) -> float:
-        """When a renewal could be sent to complete a pair, as far as the touches known now tell; infinity without one."""
+        """When a renewal could be sent to complete a pair, or to confirm the one that waits for it, as far as is known now;
+        infinity where nothing waits for a renewal."""
+        if self._unconfirmed is not None:
+            return self._unconfirmed[1] + self.tick / 2
         return self._touches[0][1] + self.tick if self._touches else float("inf")
 
     def opened(self, sent: float, session_timeout: float) -> None:
         """A new session was granted: its connect request, sent at ``sent``, is the first touch."""
-        self._touches.clear()
+        self._forget()
         self.session_timeout = session_timeout
         self._proven = sent
 
     def resumed(self, sent: float, answered: float, session_timeout: float) -> None:
         """The session was resumed by a connect request sent at ``sent`` and answered at ``answered``."""
         lapsed = answered >= self.deadline
-        self._touches.clear()
+        self._forget()
         self.session_timeout = min(self.session_timeout, session_timeout)
         if not lapsed:
             self._proven = max(self._proven, sent)
 
     def disconnected(self) -> None:
         """The connection ended: no touch made on it can be completed to a pair any more."""
-        self._touches.clear()
+        self._forget()
 
     def ended(self) -> None:
         """The session ended."""
-        self._touches.clear()
+        self._forget()
         self._proven = COLD
 
     def touched(self, sent: float, acknowledged: float) -> None:
@@ -96,11 +107,39 @@ class Lease:
     def renewed(self, sent: float, acknowledged: float) -> bool:
         """A renewal was sent and acknowledged with a check result inside, on the current connection.
 
-        Completes a pair with the newest touch that was acknowledged a tick before it was sent. Returns whether that proved
-        more than was known.
+        Completes a pair with the newest touch that was acknowledged a tick before it was sent; after a lapse, that pair waits for
+        a renewal to confirm it. Returns whether that proved more than was known.
         """
         before = self._proven
-        while self._touches and self._touches[0][1] + self.tick <= sent:
-            self._proven = max(self._proven, self._touches.popleft()[0])
+        self._confirm(sent)
+        if acknowledged < self.deadline:
+            self._complete(sent)
+        else:
+            self._hold(sent, acknowledged)
         self.touched(sent, acknowledged)
         return self._proven > before
+
+    def _complete(self, sent: float) -> None:
+        """Counts every pair with a renewal sent then."""
+        while self._touches and self._touches[0][1] + self.tick <= sent:
+            self._proven = max(self._proven, self._touches.popleft()[0])
+
+    def _hold(self, sent: float, acknowledged: float) -> None:
+        """Lets the best pair with a renewal after a lapse wait for its confirmation, unless another one waits."""
+        confirmed = acknowledged + self.tick / 2  # at the earliest: what is out of date by then is not worth the wait
+        while self._touches and self._touches[0][0] + self.session_timeout - self.margin <= confirmed:
+            self._touches.popleft()
+        ripe = [touch for touch, answered in self._touches if answered + self.tick <= sent]
+        if ripe and self._unconfirmed is None:
+            self._unconfirmed = (ripe[-1], acknowledged)
+
+    def _confirm(self, sent: float) -> None:
+        """Counts the pair that waits, if a renewal sent then came late enough."""
+        if self._unconfirmed is not None and self._unconfirmed[1] + self.tick / 2 <= sent:
+            self._proven = max(self._proven, self._unconfirmed[0])
+            self._unconfirmed = None
+
+    def _forget(self) -> None:
+        """No touch and no pair so far can be completed any more."""
+        self._touches.clear()
+        self._unconfirmed = None
