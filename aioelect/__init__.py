@@ -14,14 +14,18 @@ from aioelect.errors import (
     ClientClosed,
     ConnectionLoss,
     ConnectTimeout,
+    Deposed,
     ElectionTimeout,
     Executed,
     ForeignContender,
     LeadershipLost,
+    OutcomeUnknown,
     SequenceExhausted,
     ServerSilent,
     SessionExpired,
+    TransactionRefused,
 )
+from aioelect.fencing import Transaction
 from aioelect.leadership import campaign, leadership
 from aioelect.model import Contender, LossReason, Standing, Timing
 from aioelect.observer import Standings, get_standing, observe
@@ -37,6 +41,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLoss",
     "Contender",
+    "Deposed",
     "Digest",
     "ElectionTimeout",
     "Executed",
@@ -44,12 +49,15 @@ __all__ = [
     "Leader",
     "LeadershipLost",
     "LossReason",
+    "OutcomeUnknown",
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
     "Standing",
     "Standings",
     "Timing",
+    "Transaction",
+    "TransactionRefused",
     "campaign",
     "connect",
     "errors",

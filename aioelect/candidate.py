@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self
 
@@ -18,12 +18,14 @@ import anyio
 
 from aioelect import candidacy, events
 from aioelect.cleanup import finish
-from aioelect.errors import ClientClosed, ForeignContender, LeadershipLost, SequenceExhausted, SessionExpired
+from aioelect.errors import ClientClosed, Deposed, ForeignContender, LeadershipLost, SequenceExhausted, SessionExpired
 from aioelect.events import OnEvent
+from aioelect.fencing import Fence, Transaction
 from aioelect.model import LossReason, Timing
 from aioelect.naming import NATIVE, ZnodeData, check_identity, check_path
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
+from aioelect.zookeeper.multi import Done, Operation
 
 __all__ = ["Candidate", "Leader"]
 
@@ -47,6 +49,7 @@ class Leader:
         self.since = since
         self._candidate = candidate
         self._session_id = place.session_id
+        self._fence = Fence(candidate.client, self.election, self.path, self.token, self._session_id)
         self._pid = os.getpid()
         self._reason: LossReason | None = None
         self._void = False
@@ -79,6 +82,25 @@ class Leader:
         """Raises ``LeadershipLost`` unless leadership is proven right now."""
         if not self.is_leader:
             raise LeadershipLost(self._reason or LossReason.DEADLINE_PASSED, self.token, self.election)
+
+    def transaction(self) -> Transaction:
+        """ZooKeeper writes that only a leader can make: all of them happen when the block ends, or none.
+
+        ``async with leader.transaction() as txn: txn.set("/config", b"1")``, then ``txn.results``. The server refuses it for
+        a deposed leader, even after a pause that no clock saw. Raises ``Deposed``; ``TransactionRefused`` for an
+        operation of yours; ``OutcomeUnknown`` where the answer was lost, for it is never sent twice; and
+        ``ConnectionLoss`` where it was not executed. See ``aioelect.fencing`` for how.
+        """
+        return Transaction(self._commit)
+
+    async def _commit(self, operations: Sequence[Operation]) -> tuple[Done, ...]:
+        if self._void:
+            raise Deposed(self.election, self.token)
+        try:
+            return await self._fence.commit(operations)
+        except Deposed:
+            self._end(LossReason.NODE_DELETED, void=True)
+            raise
 
     async def lost(self) -> LossReason:
         """Returns when the term ends, with the reason: ``RESIGNED`` after :meth:`resign`."""
@@ -529,8 +551,11 @@ class Candidate:
         session, place = self.session, self._own_place()
         if self._leader is not None or self._failure is not None:
             return
-        # A term has to outlast the wait for the next proof, or one contender after the other would lead for a moment.
-        proof_due = max(session.world.clock(), session.lease.ripe_at)
+        # A term has to outlast the wait for the next proof and its answer, or one contender after the other would lead for a
+        # moment. The time for the answer is a part of what every lease in good order has to spare: that always comes about.
+        timing = session.timing
+        spare = timing.ride_out + timing.drain - self.drain - timing.renew_every
+        proof_due = max(session.world.clock(), session.lease.ripe_at) + max(0.0, spare / 4)
         if session.lease.deadline - self.drain > proof_due:
             leader = self._leader = Leader(self, place, session.world.monotonic())
             self.emit(events.Elected, path=leader.path, token=place.token, trigger=self._trigger)

@@ -5,6 +5,9 @@
     AioelectError
     ├── LeadershipLost            leadership ended while the body ran (.reason, .token, .election)
     ├── ElectionTimeout           not elected within `timeout`               (a TimeoutError)
+    ├── Deposed                   a write was refused, because leadership has passed on (.token, .election)
+    ├── TransactionRefused        ... because of a condition of your own     (.index, .path, .error)
+    ├── OutcomeUnknown            the answer to a transaction was lost       (.token, .election)
     ├── ForeignContender          a sibling znode of another election recipe (.name)
     ├── SequenceExhausted         the folder's counter is about to wrap      (.name)
     ├── SessionExpired            ZooKeeper ended the session                (an aiozk.exc.SessionLost)
@@ -35,13 +38,16 @@ __all__ = [
     "ClientClosed",
     "ConnectTimeout",
     "ConnectionLoss",
+    "Deposed",
     "ElectionTimeout",
     "Executed",
     "ForeignContender",
     "LeadershipLost",
+    "OutcomeUnknown",
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
+    "TransactionRefused",
     "ZooKeeperError",
 ]
 
@@ -82,6 +88,46 @@ class ElectionTimeout(AioelectError, TimeoutError):
     def __str__(self) -> str:
         place = "it had no place in the queue yet" if self.position is None else f"{self.position} were before it"
         return f"not elected to {self.election} within {self.timeout:g} s: {place}"
+
+
+class Deposed(AioelectError):
+    """The server refused a leader's transaction, because that leader leads no longer. Nothing was written."""
+
+    def __init__(self, election: str, token: int) -> None:
+        super().__init__(election, token)
+        self.election = election
+        self.token = token
+
+    def __str__(self) -> str:
+        return f"nothing was written: leadership of {self.election} (token {self.token:#x}) has passed on"
+
+
+class TransactionRefused(AioelectError):
+    """The server refused a leader's transaction, because of one of its own operations. Nothing was written."""
+
+    def __init__(self, index: int, path: str, error: Exception) -> None:
+        super().__init__(index, path, error)
+        self.index = index
+        self.path = path
+        self.error = error
+
+    def __str__(self) -> str:
+        return f"nothing was written: operation {self.index} of the transaction, on {self.path}, was refused ({self.error!r})"
+
+
+class OutcomeUnknown(AioelectError):
+    """The answer to a leader's transaction was lost. All of it was done, or nothing: only a look can tell."""
+
+    def __init__(self, election: str, token: int) -> None:
+        super().__init__(election, token)
+        self.election = election
+        self.token = token
+
+    def __str__(self) -> str:
+        return (
+            f"the answer to a transaction of the leader of {self.election} (token {self.token:#x}) was lost: it was done or "
+            "it was not. Look at what it would have written before you repeat it"
+        )
 
 
 class ForeignContender(AioelectError):

@@ -17,13 +17,16 @@ from aioelect.errors import (
     ClientClosed,
     ConnectionLoss,
     ConnectTimeout,
+    Deposed,
     ElectionTimeout,
     Executed,
     ForeignContender,
     LeadershipLost,
+    OutcomeUnknown,
     SequenceExhausted,
     ServerSilent,
     SessionExpired,
+    TransactionRefused,
 )
 from aioelect.model import LossReason
 
@@ -38,6 +41,9 @@ SAMPLES: list[AioelectError] = [
     ConnectionLoss("", 0, "not connected"),
     ServerSilent("zk1", 2181, "no answer", Executed.UNKNOWN),
     ConnectTimeout("zk1:2181,zk2:2181", 30.0, "refused"),
+    Deposed("/election", 7),
+    TransactionRefused(1, "/register", exc.BadVersion()),
+    OutcomeUnknown("/election", 7),
     ClientClosed("the client is closed"),
     AuthenticationFailed("zk1 refused the credentials"),
 ]
@@ -91,7 +97,7 @@ def test_errors_can_be_pickled_and_copied(error: AioelectError, again: object) -
     other = again(error)
     assert type(other) is type(error)
     assert str(other) == str(error)
-    assert vars(other) == vars(error)
+    assert repr(vars(other)) == repr(vars(error))
 
 
 @pytest.mark.parametrize("error", SAMPLES, ids=kind_of)

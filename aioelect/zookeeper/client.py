@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 else:
     _ZKClient = aiozk.ZKClient
 
-__all__ = ["Client", "Stat", "connect"]
+__all__ = ["Client", "Stat", "check_data", "connect"]
 
 STATS = 1_000
 """Znodes whose stat is remembered; aiozk remembers all, for ever."""
@@ -247,7 +247,7 @@ class Client(_ZKClient):
         if container and (ephemeral or sequential):
             raise ValueError("a container can be neither ephemeral nor sequential: choose one")
         kind = wire.CreateContainerRequest if container else protocol.Create2Request
-        request = kind(path=self._path(path), data=_check_data(data), acl=acl or self.default_acl)
+        request = kind(path=self._path(path), data=check_data(data), acl=acl or self.default_acl)
         request.set_flags(ephemeral, sequential, container)
         sending = asyncio.ensure_future(self.send(request))
         try:
@@ -331,7 +331,7 @@ class Client(_ZKClient):
 
     async def set(self, path: str, data: bytes | str | None, version: int) -> Stat:
         """Writes a znode if it has this version (-1: any); the new stat."""
-        request = protocol.SetDataRequest(path=self._path(path), data=_check_data(data), version=version)
+        request = protocol.SetDataRequest(path=self._path(path), data=check_data(data), version=version)
         response = await self.send(request)
         stat: Stat = response.stat
         return stat
@@ -431,7 +431,8 @@ def _check_seconds(name: str, value: float) -> None:
         raise ValueError(f"{name} must be a positive number of seconds, not {value!r}")
 
 
-def _check_data(data: bytes | str | None) -> bytes | None:
+def check_data(data: bytes | str | None) -> bytes | None:
+    """What goes into a znode. Raises ``TypeError``, and ``ValueError`` for what is over ZooKeeper's limit."""
     if data is None:
         return None
     raw = data.encode() if isinstance(data, str) else data
