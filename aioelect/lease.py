@@ -14,15 +14,19 @@ Then the ZooKeeper leader has touched the session at some time after ``s1``, and
 (``SessionTrackerImpl``; ``ExpiryQueue`` rounds up). T is the smallest timeout negotiated in the session's life.
 
 All that holds while the session is not expiring, and before its deadline it can't be. **After a lapse** it may:
-``SessionTrackerImpl.run`` takes a whole expired bucket with ``poll()`` and closes its sessions one by one, and until a session's turn
-comes ``touchSession`` and ``checkSession`` let it pass. A pair whose packets arrive together in that instant, as they do when
-a link had stalled, is acknowledged, and the session dies. So a pair acknowledged at ``a2``, after the deadline, counts only
+``SessionTrackerImpl.run`` takes a whole expired bucket with ``poll()`` and closes its sessions one by one, and until a
+session's turn comes ``touchSession`` and ``checkSession`` let it pass. A pair whose packets arrive together in that instant, as
+they do when a link had stalled, is acknowledged, and the session dies. So a pair acknowledged at ``a2``, after the deadline,
+counts only
 
-3. when another renewal, sent at ``s3 >= a2 + tick/2``, is acknowledged on the same connection, too: a bucket is closed in far less
-   than half a tick, so the session was not in it when it was touched.
+3. when another renewal, sent at ``s3 >= a2 + tick/2``, is acknowledged on the same connection, too: a bucket is closed in far
+   less than half a tick, so the session was not in it when it was touched.
 
-A connect request touches the ZooKeeper leader directly (``Leader.revalidateSession``), so a new session, or one resumed before
-its old deadline, counts from there. A session resumed after a lapse does not: the resume may fall into that same instant.
+A connect request touches the ZooKeeper leader directly (``Leader.revalidateSession``). A new session counts from there, since its
+creation is a write. A session resumed before its old deadline counts from there as soon as a renewal is acknowledged on the same
+connection: a leader that was cut off from its quorum goes on resuming sessions until it notices, while another one expires them
+(``LeaderZooKeeperServer.revalidateSession`` asks nobody), but it commits nothing. A session resumed after a lapse does not: the
+resume may fall into that same instant.
 """
 
 from __future__ import annotations
@@ -53,7 +57,10 @@ class Lease:
         self.session_timeout = float("inf")
         self._proven = COLD
         self._touches: deque[tuple[float, float]] = deque()
-        self._unconfirmed: tuple[float, float] | None = None  # a pair after a lapse: its touch's send, its acknowledgement
+        self._resumed: float | None = None
+        """When the connect request was sent, until a renewal shows who took it."""
+        self._unconfirmed: tuple[float, float] | None = None
+        """A pair after a lapse: when its touch was sent, and when it was acknowledged."""
 
     @property
     def deadline(self) -> float:
@@ -79,12 +86,17 @@ class Lease:
         self._proven = sent
 
     def resumed(self, sent: float, answered: float, session_timeout: float) -> None:
-        """The session was resumed by a connect request sent at ``sent`` and answered at ``answered``."""
+        """The session was resumed by a connect request sent at ``sent`` and answered at ``answered``.
+
+        That counts when a renewal has shown that the ZooKeeper leader behind this connection has a quorum.
+        """
         lapsed = answered >= self.deadline
         self._forget()
-        self.session_timeout = min(self.session_timeout, session_timeout)
-        if not lapsed:
-            self._proven = max(self._proven, sent)
+        shrink = max(0.0, self.session_timeout - session_timeout)
+        self.session_timeout -= shrink
+        if not lapsed:  # until then the old proof stands, but for a touch with a shorter timeout
+            self._proven = min(self._proven + shrink, sent)
+            self._resumed = sent
 
     def disconnected(self) -> None:
         """The connection ended: no touch made on it can be completed to a pair any more."""
@@ -120,12 +132,16 @@ class Lease:
         return self._proven > before
 
     def _complete(self, sent: float) -> None:
-        """Counts every pair with a renewal sent then."""
+        """Counts the resumption of the session, and every pair with a renewal sent then."""
+        if self._resumed is not None:
+            self._proven = max(self._proven, self._resumed)
+            self._resumed = None
         while self._touches and self._touches[0][1] + self.tick <= sent:
             self._proven = max(self._proven, self._touches.popleft()[0])
 
     def _hold(self, sent: float, acknowledged: float) -> None:
         """Lets the best pair with a renewal after a lapse wait for its confirmation, unless another one waits."""
+        self._resumed = None
         confirmed = acknowledged + self.tick / 2  # at the earliest: what is out of date by then is not worth the wait
         while self._touches and self._touches[0][0] + self.session_timeout - self.margin <= confirmed:
             self._touches.popleft()
@@ -143,3 +159,4 @@ class Lease:
         """No touch and no pair so far can be completed any more."""
         self._touches.clear()
         self._unconfirmed = None
+        self._resumed = None

@@ -73,9 +73,11 @@ class Timing:
 
     ``session_timeout``  T: what the server granted; a session lives at least this long after its last touch.
     ``tick_time``        the server's tickTime, or an upper bound of it: a server hands its table of touched sessions on at
-                         least once a tick (``Learner.ping``). T/2 bounds it, since a server grants no less than two ticks.
+                         least once a tick (``Learner.ping``). T/2 bounds it, since a server grants no less than two ticks. The
+                         ZooKeeper leader asks for the table every tickTime/2, so a tick leaves it half a tick of lateness;
+                         where it may be later than that, ``tick_time`` must include it: ``margin`` does not.
     ``renew_every``      R: how often a leader renews its lease.
-    ``margin``           kept free for clock drift and a ZooKeeper leader that pings late.
+    ``margin``           kept free for the drift of clocks, and for rounding.
     ``drain``            how long the body may take to unwind after it was cancelled.
 
     While renewals succeed, the deadline is about ``T - tick_time - R - margin`` after the last one was sent; the body is

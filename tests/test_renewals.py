@@ -128,12 +128,14 @@ async def test_tick_is_asked_for_again_when_the_question_was_broken_off(
         await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
 
 
-async def test_idle_client_leads_at_once_by_its_last_ping(connect: Connect, path: str) -> None:
-    """Pings alone keep the session, and prove nothing; one of them and a renewal do."""
-    client = await connect(session_timeout=1.0)
+async def test_idle_client_leads_by_its_last_ping_half_a_tick_later(connect: Connect, path: str) -> None:
+    """Pings alone keep the session, and prove nothing; one of them and a renewal do, and after a lapse one more renewal."""
+    client, tape = await connect(session_timeout=1.0), Tape()
     await eventually(lambda: remaining(client) == 0)
-    async with aioelect.leadership(client, path) as leader:
+    async with aioelect.leadership(client, path, on_event=tape) as leader:
         assert leader.remaining() > client.session.timing.drain
+        (queued,), (elected,) = tape.of(events.Queued), tape.of(events.Elected)
+        assert elected.at - queued.at > 0.05, "a pair after a lapse is confirmed half a tick later"
 
 
 async def test_cold_lease_is_warmed_before_anyone_leads(connect: Connect, path: str) -> None:
@@ -142,7 +144,7 @@ async def test_cold_lease_is_warmed_before_anyone_leads(connect: Connect, path: 
     async with aioelect.leadership(client, path, on_event=tape) as leader:
         assert leader.remaining() > client.session.timing.drain
         (queued,), (elected,) = tape.of(events.Queued), tape.of(events.Elected)
-        assert elected.at - queued.at > 0.1, "a pair needs a tick"
+        assert elected.at - queued.at > 0.2, "a pair needs a tick, and half a tick to be confirmed"
 
 
 async def test_leader_rides_out_a_broken_connection(proxy: FaultProxy, connect: Connect, path: str) -> None:
