@@ -1,0 +1,1 @@
+"""Deterministic simulation: the real session, lease and election code, on virtual time and an in-memory network."""
