@@ -565,8 +565,9 @@ class Session:
         return min(FIRST_BOUND * 2.0 ** min(fruitless, 16), max(FIRST_BOUND, self.timeout / 3))
 
     def _delay(self, failures: int) -> float:
-        """Seconds until the next try, after so many in a row have failed."""
-        return min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), LONGEST_DELAY) * self.world.random.uniform(0.5, 1)
+        """Seconds until the next try, after so many in a row have failed; with a lease to save, no large part of what it lasts."""
+        longest = LONGEST_DELAY if self._patience is None else min(LONGEST_DELAY, self._patience / 4)
+        return min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), longest) * self.world.random.uniform(0.5, 1)
 
     async def _round(self, bound: float) -> bool:
         """Tries every server once, in random order, the one that we just lost last; whether one took us."""
