@@ -201,7 +201,7 @@ async def test_a_frozen_member_is_left_for_another(
     follower = ensemble.members[ensemble.followers()[0]]
     client = await open_client(follower.hosts, on_event=record)
     session_id = client.session.session_id
-    client.session.hosts = (await open_client(ensemble.hosts)).session.hosts
+    client.session._servers.hosts = (await open_client(ensemble.hosts)).session.hosts
     follower.freeze()
     began = time.monotonic()
     assert (await record.wait(ev.Disconnected)).at - began < T * 2 / 3 + SLACK
@@ -902,3 +902,33 @@ async def live(hosts: str, path: str) -> None:
     assert CREATE_SESSION in [request.opcode for request in proxy.requests]
     assert not record.of(ev.Expired)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# What the servers grant
+
+
+async def test_a_session_timeout_that_was_cut_short_is_a_warning_where_it_still_works(
+    zookeeper: ZooKeeperServer, open_client: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await open_client(zookeeper.hosts, session_timeout=60.0)
+    assert client.session.timeout == 20.0
+    (warning,) = (record.getMessage() for record in caplog.records if record.name == "aioelect.session")
+    assert warning.startswith(
+        f"asked for a session timeout of 60 s, {zookeeper.hosts} granted 20 s: outages of 5 s are"
+    )
+
+
+async def test_a_session_timeout_that_is_granted_is_no_warning(
+    zookeeper: ZooKeeperServer, open_client: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    await open_client(zookeeper.hosts, session_timeout=20.0)
+    assert caplog.records == []
+
+
+async def test_a_session_timeout_that_was_cut_too_short_for_the_timing_is_an_error(
+    zookeeper: ZooKeeperServer, open_client: Open
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"session_timeout=20 less tick_time=10.* must be more than twice renew_every=6"
+    ):
+        await open_client(zookeeper.hosts, session_timeout=60.0, renew_every=6.0)

@@ -16,7 +16,8 @@ from aioelect import Client, ConnectTimeout, ServerSilent, connect
 from aioelect import events as ev
 from aioelect.ports import Address, World
 from aioelect.testing.embedded import EmbeddedServer
-from aioelect.zookeeper.session import LONGEST_DELAY
+from aioelect.watchdog import UNWATCHED
+from aioelect.zookeeper.servers import LONGEST_DELAY
 from tests import virtual
 
 from .conftest import Record
@@ -30,7 +31,7 @@ def world(seed: int = 0) -> World:
         return [(host, port)]
 
     now = asyncio.get_running_loop().time
-    return World(clock=now, monotonic=now, resolve=resolve, random=random.Random(seed))
+    return World(clock=now, monotonic=now, resolve=resolve, random=random.Random(seed), watchdog=UNWATCHED)
 
 
 def server(port: int = 0) -> EmbeddedServer:

@@ -1,0 +1,107 @@
+"""Which server to try next, for how long, and when to try again. What trying means is for others to say."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiozk import exc
+
+from aioelect.errors import AuthenticationFailed, ConnectionLoss
+from aioelect.ports import Address, World
+from aioelect.zookeeper.hosts import Hosts, format_address
+from aioelect.zookeeper.terms import Terms
+
+__all__ = ["LONGEST_DELAY", "Servers"]
+
+log = logging.getLogger("aioelect.session")
+
+FIRST_BOUND = 0.4
+"""Seconds that the first attempt at one server may take; doubled every round, up to a third of the session timeout."""
+
+FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
+"""Seconds of pause after the first fruitless round, doubled every round, and after the last."""
+
+Attempt = Callable[[Address, float], Awaitable[None]]
+"""Tries an address, each step within so many seconds. Raises ``OSError`` (``TimeoutError``) or ``ZKError`` where it fails."""
+
+
+class Servers:
+    """The servers of one ensemble as one client knows them."""
+
+    def __init__(self, hosts: Hosts, world: World, terms: Terms) -> None:
+        self.hosts = hosts
+        self.patience: float | None = None
+        """Seconds for which a server may be silent while there is a lease to save; None while there is none."""
+        self._world = world
+        self._terms = terms
+        self._connected_to: Address | None = None
+        self._troubles: dict[Address, str] = {}
+
+    @property
+    def troubles(self) -> str:
+        """Why each server could not be used, when it was last tried; empty when one has been found since."""
+        return "; ".join(f"{format_address(server)}: {why}" for server, why in self._troubles.items())
+
+    async def find(self, attempt: Attempt, in_vain: Callable[[float], None]) -> None:
+        """Returns when an attempt has worked; tells ``in_vain`` the seconds until each next round.
+
+        Raises ``AuthenticationFailed``, which no other server would mend.
+        """
+        fruitless = 0
+        while not await self._round(attempt, self._bound(fruitless)):
+            fruitless += 1
+            delay = self.delay(fruitless)
+            in_vain(delay)
+            await asyncio.sleep(delay)
+
+    def _bound(self, fruitless: int) -> float:
+        """Seconds for one attempt: short at first, so that a dead server costs little, then long enough for a slow one."""
+        return min(FIRST_BOUND * 2.0 ** min(fruitless, 16), max(FIRST_BOUND, self._terms.timeout / 3))
+
+    def delay(self, failures: int) -> float:
+        """Seconds until the next try, after so many in vain; with a lease to save, no large part of what it lasts."""
+        longest = LONGEST_DELAY if self.patience is None else min(LONGEST_DELAY, self.patience / 4)
+        return min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), longest) * self._world.random.uniform(0.5, 1)
+
+    async def _round(self, attempt: Attempt, bound: float) -> bool:
+        """Tries every server once, in random order, the one that we just lost last; whether one took us."""
+        servers = list(self.hosts.servers)
+        self._world.random.shuffle(servers)
+        servers.sort(key=lambda server: server == self._connected_to)
+        for server in servers:
+            if await self._try(server, attempt, bound):
+                return True
+        return False
+
+    async def _try(self, server: Address, attempt: Attempt, bound: float) -> bool:
+        """Tries the addresses behind one host name, resolved afresh."""
+        try:
+            async with asyncio.timeout(bound):
+                addresses = await self._world.resolve(*server)
+        except OSError as e:
+            self._trouble(server, f"can't resolve the name ({e!r})")
+            return False
+        if not addresses:
+            self._trouble(server, "the name has no address")
+        for address in addresses:
+            try:
+                await attempt(address, bound)
+            except AuthenticationFailed:
+                raise
+            except ConnectionLoss as e:
+                self._trouble(server, e.why)
+            except TimeoutError:
+                self._trouble(server, f"no answer within {bound:.2g} s")
+            except (OSError, exc.ZKError) as e:
+                self._trouble(server, e)
+            else:
+                self._connected_to = server
+                self._troubles.clear()
+                return True
+        return False
+
+    def _trouble(self, server: Address, why: object) -> None:
+        log.info("no connection to %s: %s", format_address(server), why)
+        self._troubles[server] = str(why)
