@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from aioelect.watchdog import WATCHDOG, Guardian, boottime
+
 __all__ = ["Address", "Clock", "Dial", "Resolve", "World", "boottime"]
 
 Address = tuple[str, int]
@@ -58,14 +60,6 @@ async def resolve_name(host: str, port: int) -> Sequence[Address]:
 _resolvers = ThreadPoolExecutor(4, "aioelect resolver")
 
 
-def boottime() -> float:
-    """Seconds on CLOCK_BOOTTIME, which goes on while the machine is suspended, or CLOCK_MONOTONIC where there is none."""
-    return time.clock_gettime(_LEASE_CLOCK)
-
-
-_LEASE_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything that is not computed."""
@@ -75,3 +69,4 @@ class World:
     dial: Dial = dial_tcp
     resolve: Resolve = resolve_name
     random: random.Random = field(default_factory=random.Random)
+    watchdog: Guardian = WATCHDOG

@@ -1,0 +1,213 @@
+"""``Leader``: one term of leadership, from the election to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from aioelect import events
+from aioelect.errors import Deposed, LeadershipLost
+from aioelect.fencing import Fence, Transaction
+from aioelect.model import LossReason
+from aioelect.watchdog import Guard, format_stack
+from aioelect.zookeeper.client import Client
+from aioelect.zookeeper.folder import Place
+from aioelect.zookeeper.multi import Done, Operation
+
+__all__ = ["Leader", "OnOverrun", "check_on_overrun"]
+
+log = logging.getLogger("aioelect.election")
+
+OnOverrun: TypeAlias = Literal["report", "abort"] | Callable[[events.Overrun], object]
+"""What the watchdog does about a body that runs on past its deadline."""
+
+
+def check_on_overrun(on_overrun: OnOverrun) -> OnOverrun:
+    """Raises ``ValueError`` for what is no such thing."""
+    if on_overrun not in ("report", "abort") and not callable(on_overrun):
+        raise ValueError(f"on_overrun must be 'report', 'abort' or a function of one argument, not {on_overrun!r}")
+    return on_overrun
+
+
+class Contending(Protocol):
+    """What a leader needs of the candidate that it was."""
+
+    client: Client
+    identity: str
+    election: str
+    on_overrun: OnOverrun
+
+    @property
+    def drain(self) -> float: ...
+
+    def emit(self, kind: Callable[..., events.ElectionEvent], **facts: object) -> None: ...
+
+
+class Leader:
+    """A term of leadership, for as long as it lasts.
+
+    ``identity`` and ``path`` of the contender, ``token`` (the fencing token: it grows from leader to leader, never repeats),
+    ``election``, and ``since``, when the term began (``CLOCK_MONOTONIC``, seconds).
+    """
+
+    def __init__(self, candidate: Contending, place: Place, path: str, since: float) -> None:
+        self.identity = candidate.identity
+        self.election = candidate.election
+        self.path = path
+        self.token = place.token
+        self.since = since
+        self._candidate = candidate
+        self._session = candidate.client.session
+        self._session_id = place.session_id
+        self._fence = Fence(candidate.client, self.election, self.path, self.token, self._session_id)
+        self._pid = os.getpid()
+        self._reason: LossReason | None = None
+        self._void = False
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[LossReason] = self._loop.create_future()
+        self._body: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._guard: Guard | None = None
+
+    def __repr__(self) -> str:
+        return f"<Leader {self.identity!r} of {self.election}, token {self.token:#x}, {self._reason or 'leading'}>"
+
+    # Asking
+
+    def remaining(self) -> float:
+        """Seconds for which leadership is proven from now on, 0 when it is not.
+
+        A comparison of clocks: it holds before the event loop has run again, after a stop of the process or of the machine,
+        and in any thread.
+        """
+        session = self._session
+        if self._void or session.session_id != self._session_id or os.getpid() != self._pid:
+            return 0.0
+        return session.lease.remaining(session.world.clock())
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether leadership is proven right now."""
+        return self.remaining() > 0
+
+    def check(self) -> None:
+        """Raises ``LeadershipLost`` unless leadership is proven right now."""
+        if not self.is_leader:
+            raise LeadershipLost(self._reason or LossReason.DEADLINE_PASSED, self.token, self.election)
+
+    def transaction(self) -> Transaction:
+        """ZooKeeper writes that only a leader can make: all of them happen when the block ends, or none.
+
+        ``async with leader.transaction() as txn: txn.set("/config", b"1")``, then ``txn.results``. The server refuses it for
+        a deposed leader, even after a pause that no clock saw. Raises ``Deposed``; ``TransactionRefused`` for an
+        operation of yours; ``OutcomeUnknown`` where the answer was lost, for it is never sent twice; and
+        ``ConnectionLoss`` where it was not executed. See ``aioelect.fencing`` for how.
+        """
+        return Transaction(self._commit)
+
+    async def _commit(self, operations: Sequence[Operation]) -> tuple[Done, ...]:
+        if self._void:
+            raise Deposed(self.election, self.token)
+        try:
+            return await self._fence.commit(operations)
+        except Deposed:
+            self._end(LossReason.NODE_DELETED, void=True)
+            raise
+
+    async def lost(self) -> LossReason:
+        """Returns when the term ends, with the reason: ``RESIGNED`` after :meth:`resign`."""
+        return await asyncio.shield(self._ended)
+
+    # Ending
+
+    def resign(self) -> None:
+        """Steps down: the body is cancelled, may drain, and the block ends without an error.
+
+        Synchronous and idempotent, and fit for a signal handler or another thread.
+        """
+        if not self._ended.done():
+            self._loop.call_soon_threadsafe(self._end, LossReason.RESIGNED)
+
+    def _begin(self) -> None:
+        """Somebody acts on it from now on: the watchdog watches the deadline, too."""
+        self._guard = self._session.world.watchdog.guard(_Ward(self, self._candidate))
+
+    def _end(self, reason: LossReason, *, void: bool = False) -> None:
+        """The term ends. ``void``: leadership is gone already, whatever the clock says."""
+        if void and not self._void:
+            self._void = True
+            if self._guard is not None:
+                self._guard.expire()
+        if self._reason is not None:
+            return
+        self._reason = reason
+        if self._timer is not None:
+            self._timer.cancel()
+        self._candidate.emit(events.Losing, token=self.token, reason=reason, drain=self._candidate.drain)
+        self._ended.set_result(reason)
+        if self._body is not None:
+            self._body()
+
+    def _finish(self) -> None:
+        """Nobody acts on it any more: from here on the znode may go, and nothing is proven."""
+        self._void = True
+        if self._guard is not None:
+            self._guard.release()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._reason is None:
+            self._reason = LossReason.RESIGNED
+            self._ended.set_result(self._reason)
+
+    def _watch_deadline(self) -> None:
+        """Ends the term ``drain`` before the deadline, unless that has moved by then."""
+        if self._reason is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        left = self.remaining() - self._candidate.drain
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._watch_deadline)
+        else:
+            self._end(LossReason.DEADLINE_PASSED)
+
+
+class _Ward:
+    """A leader as the watchdog sees it, from its thread."""
+
+    def __init__(self, leader: Leader, candidate: Contending) -> None:
+        self._leader = leader
+        self._candidate = candidate
+        self._thread = threading.get_ident()
+
+    @property
+    def drain(self) -> float:
+        return self._candidate.drain
+
+    def remaining(self) -> float:
+        return self._leader.remaining()
+
+    def wake(self) -> None:
+        """The loop's own timer may be late: it stands still while the machine is suspended."""
+        self._leader._loop.call_soon_threadsafe(self._leader._watch_deadline)
+
+    def overrun(self) -> None:
+        leader, on_overrun = self._leader, self._candidate.on_overrun
+        overrun = events.Overrun(
+            at=leader._session.world.monotonic(),
+            election=leader.election,
+            identity=leader.identity,
+            token=leader.token,
+            stack=format_stack(self._thread),
+        )
+        if on_overrun == "report":
+            log.error("%s", overrun.describe())
+        elif on_overrun == "abort":
+            os.write(2, f"aioelect ends this process: {overrun.describe()}\n".encode())  # not by way of any lock
+            os.abort()
+        else:
+            on_overrun(overrun)

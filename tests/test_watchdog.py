@@ -1,0 +1,989 @@
+"""The watchdog: its rule, and the thread that follows it past blocked loops, suspended clocks, forks and stops."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import math
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aioelect import watchdog as wd
+from aioelect.ports import World
+from aioelect.watchdog import Act, Guard, Vigil, Watchdog, boottime
+
+PATIENCE = 15.0
+"""Seconds after which a condition that did not come true fails a test."""
+
+Alarms = Callable[[Callable[[], float]], wd.Alarm]
+
+NO_TIMER = pytest.mark.skipif(
+    not isinstance(wd.make_alarm(boottime), wd.TimerAlarm), reason="the kernel has no timer for CLOCK_BOOTTIME"
+)
+
+
+def timer(_: Callable[[], float]) -> wd.Alarm:
+    return wd.TimerAlarm()
+
+
+@pytest.fixture(params=[pytest.param(timer, marks=NO_TIMER), wd.PollingAlarm], ids=["timer", "polling"])
+def dog(request: pytest.FixtureRequest) -> Iterator[Watchdog]:
+    """A watchdog of the test's own, with either alarm; its thread has ended afterwards."""
+    others = set(threading.enumerate())
+    dog = Watchdog(alarm=request.param)
+    yield dog
+    dog.close()
+    assert set(threading.enumerate()) <= others
+
+
+class Ward:
+    """Notes when it was called; ``deadline`` may be moved."""
+
+    def __init__(self, deadline: float, drain: float = 0.02, clock: Callable[[], float] = boottime) -> None:
+        self.deadline = deadline
+        self.drain = drain
+        self.wakes: list[float] = []
+        self.overruns: list[float] = []
+        self.looks = 0
+        self.woken = threading.Event()
+        self.overran = threading.Event()
+        self._clock = clock
+
+    def remaining(self) -> float:
+        self.looks += 1
+        return max(0.0, self.deadline - self._clock())
+
+    def wake(self) -> None:
+        self.wakes.append(self._clock())
+        self.woken.set()
+
+    def overrun(self) -> None:
+        self.overruns.append(self._clock())
+        self.overran.set()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+
+
+# The rule
+
+DRAIN = 2.0
+
+
+def vigil(deadline: float = 10.0) -> Vigil:
+    return Vigil(0.0, deadline, DRAIN)
+
+
+def test_a_ward_is_woken_when_no_more_than_its_drain_is_left_and_overrun_at_its_deadline() -> None:
+    watch = vigil()
+    assert watch.due == 8.0
+    assert watch.look(8.0, 2.0, DRAIN) is Act.WAKE
+    assert watch.due == 10.0
+    assert watch.look(10.0, 0.0, DRAIN) is Act.OVERRUN
+
+
+def test_a_deadline_that_has_moved_on_by_then_is_waited_for() -> None:
+    watch = vigil()
+    assert watch.look(8.0, 7.0, DRAIN) is Act.NOTHING
+    assert watch.due == 13.0
+    assert watch.look(13.0, 2.0, DRAIN) is Act.WAKE
+
+
+def test_a_deadline_that_moves_on_after_the_wake_is_woken_for_again() -> None:
+    watch = vigil()
+    watch.look(8.0, 2.0, DRAIN)
+    assert watch.look(10.0, 5.0, DRAIN) is Act.NOTHING
+    assert watch.due == 13.0
+    assert watch.look(13.0, 2.0, DRAIN) is Act.WAKE
+    assert watch.look(15.0, 0.0, DRAIN) is Act.OVERRUN
+
+
+def test_a_deadline_that_moves_on_by_less_than_the_drain_is_waited_for_without_another_wake() -> None:
+    watch = vigil()
+    watch.look(8.0, 2.0, DRAIN)
+    assert watch.look(10.0, 0.5, DRAIN) is Act.NOTHING
+    assert watch.due == 10.5
+    assert watch.look(10.5, 0.0, DRAIN) is Act.OVERRUN
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 1.5])
+def test_who_stood_still_past_the_wake_has_the_drain_from_then(left: float) -> None:
+    watch = vigil()
+    assert watch.look(100.0, left, DRAIN) is Act.WAKE
+    assert watch.due == 102.0
+    assert watch.look(102.0, 0.0, DRAIN) is Act.OVERRUN
+
+
+def test_a_ward_without_time_to_unwind_is_woken_at_its_deadline() -> None:
+    watch = Vigil(0.0, 10.0, 0.0)
+    assert watch.due == 10.0
+    assert watch.look(10.0, 0.0, 0.0) is Act.WAKE
+    assert watch.look(10.0, 0.0, 0.0) is Act.OVERRUN
+
+
+def test_who_is_guarded_too_late_is_due_at_once() -> None:
+    assert Vigil(5.0, 0.0, DRAIN).due <= 5.0
+
+
+def test_an_expired_ward_is_overrun_a_drain_later_without_a_wake() -> None:
+    watch = vigil()
+    watch.expire(3.0, DRAIN)
+    assert watch.due == 5.0
+    assert watch.look(4.0, 0.0, DRAIN) is Act.NOTHING
+    assert watch.due == 5.0
+    assert watch.look(5.0, 100.0, DRAIN) is Act.OVERRUN, "whatever it says remains"
+
+
+def test_a_ward_that_expires_after_its_wake_has_the_drain_from_then() -> None:
+    watch = vigil()
+    watch.look(8.0, 2.0, DRAIN)
+    watch.expire(9.5, DRAIN)
+    assert watch.look(10.0, 0.0, DRAIN) is Act.NOTHING
+    assert watch.look(11.5, 0.0, DRAIN) is Act.OVERRUN
+
+
+def test_only_the_first_expiry_counts() -> None:
+    watch = vigil()
+    watch.expire(3.0, DRAIN)
+    watch.expire(4.0, DRAIN)
+    assert watch.due == 5.0
+
+
+SIXTEENTHS = st.integers(0, 160).map(lambda n: n / 16)
+
+
+@given(
+    first=SIXTEENTHS,
+    drain=SIXTEENTHS,
+    changes=st.lists(st.tuples(SIXTEENTHS, SIXTEENTHS), max_size=20),
+    lags=st.lists(SIXTEENTHS, max_size=40),
+    expires=st.none() | SIXTEENTHS,
+)
+def test_nobody_is_overrun_early_or_unwoken_and_nobody_is_forgotten(
+    first: float, drain: float, changes: list[tuple[float, float]], lags: list[float], expires: float | None
+) -> None:
+    """Deadlines move at any time, the thread lags behind as much as it likes, and the ward may expire at any time."""
+
+    def deadline(now: float) -> float:
+        return first + sum(further for at, further in changes if at <= now)
+
+    watch, now, looks, lag = Vigil(0.0, first, drain), 0.0, 0, iter(lags)
+    woken_at: float | None = None
+    expired_at: float | None = None
+    while True:
+        looks += 1
+        assert looks <= 3 * (len(changes) + 2), "it would look for ever"
+        if expires is not None and expired_at is None and expires <= max(now, watch.due):
+            now = expired_at = max(now, expires)
+            watch.expire(now, drain)
+        late = next(lag, 0.0)
+        now = max(now, watch.due) + late
+        left = max(0.0, deadline(now) - now)
+        act = watch.look(now, left, drain)
+        if act is Act.OVERRUN:
+            break
+        assert watch.due > now or act is Act.WAKE, "it looks again when something may have changed"
+        if act is Act.WAKE:
+            assert expired_at is None
+            assert left <= drain
+            woken_at = now
+        else:
+            assert left > 0 or expired_at is not None
+            woken_at = None if left > drain else woken_at
+    if expired_at is not None:
+        assert now == expired_at + drain + late
+    else:
+        assert woken_at is not None
+        assert now >= woken_at + drain
+        assert now >= deadline(now)
+        if not late:
+            assert now in (woken_at + drain, deadline(now))
+
+
+# Alarms
+
+ALARMS = pytest.mark.parametrize(
+    "make", [pytest.param(timer, marks=NO_TIMER), wd.PollingAlarm], ids=["timer", "polling"]
+)
+
+
+@ALARMS
+def test_an_alarm_goes_off_in_time_and_not_before(make: Alarms) -> None:
+    alarm = make(boottime)
+    at = boottime() + 0.05
+    alarm.set(at)
+    alarm.wait()
+    assert at <= boottime() < at + PATIENCE
+    alarm.close()
+
+
+@ALARMS
+@pytest.mark.parametrize("past", [0.0, -1e9, 1e-12])
+def test_an_alarm_set_to_the_past_goes_off_at_once(make: Alarms, past: float) -> None:
+    alarm = make(boottime)
+    alarm.set(past)
+    alarm.wait()
+    alarm.close()
+
+
+@ALARMS
+@pytest.mark.parametrize("before", [math.inf, 3600.0])
+def test_an_alarm_is_set_anew_while_somebody_waits_for_it(make: Alarms, before: float) -> None:
+    alarm = make(boottime)
+    alarm.set(boottime() + before)
+    waiting = threading.Thread(target=alarm.wait)
+    waiting.start()
+    alarm.set(boottime() + 0.02)
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    alarm.close()
+
+
+@ALARMS
+def test_an_alarm_that_is_put_off_does_not_go_off_at_its_old_time(make: Alarms) -> None:
+    alarm = make(boottime)
+    alarm.set(0.0)
+    at = boottime() + 0.05
+    alarm.set(at)
+    alarm.wait()
+    assert boottime() >= at
+    alarm.close()
+
+
+@NO_TIMER
+def test_a_system_call_that_fails_says_why() -> None:
+    alarm = wd.TimerAlarm()
+    alarm.close()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        alarm.set(1.0)
+
+
+@NO_TIMER
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python's own")
+def test_a_clock_without_a_timer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wd, "_CLOCK", 77)
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        wd.TimerAlarm()
+
+
+def test_without_a_timer_the_clock_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(errno.EPERM, "forbidden")
+
+    monkeypatch.setattr(wd, "TimerAlarm", refuse)
+    assert isinstance(wd.make_alarm(boottime), wd.PollingAlarm)
+
+
+def test_no_timer_counts_any_other_clock() -> None:
+    assert isinstance(wd.make_alarm(time.monotonic), wd.PollingAlarm)
+
+
+def test_a_polling_alarm_sleeps_for_ever_until_it_is_set_and_looks_often_from_then_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alarm = wd.PollingAlarm(lambda: 100.0)
+    sleeps: list[float | None] = []
+    settings = iter([200.0, 100.001, 100.0])
+
+    class News(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            sleeps.append(timeout)
+            alarm.set(next(settings))
+            return self.is_set()
+
+    monkeypatch.setattr(alarm, "_news", News())
+    alarm.wait()
+    assert sleeps == [None, wd.POLL, pytest.approx(0.001)]
+
+
+# On a clock that stands still
+
+
+class StillAlarm:
+    """Goes off when a test says so; counts."""
+
+    def __init__(self) -> None:
+        self.sets: list[float] = []
+        self.waits = 0
+        self._bell = threading.Semaphore(0)
+
+    def set(self, at: float) -> None:
+        self.sets.append(at)
+        if at == 0.0:  # the watchdog is closed
+            self.ring()
+
+    def wait(self) -> None:
+        self.waits += 1
+        self._bell.acquire()
+
+    def ring(self) -> None:
+        self._bell.release()
+
+    def close(self) -> None:
+        pass
+
+
+class Still:
+    """A watchdog on a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.alarm = StillAlarm()
+        self.dog = Watchdog(lambda: self.now, lambda _: self.alarm)
+        self.dog.start()
+        eventually(lambda: self.alarm.waits == 1)
+
+    def ward(self, deadline: float) -> Ward:
+        return Ward(deadline, 1.0, lambda: self.now)
+
+    def advance(self, to: float) -> None:
+        """Until the thread sleeps again."""
+        self.now, waits = to, self.alarm.waits
+        self.alarm.ring()
+        eventually(lambda: self.alarm.waits > waits)
+
+
+@pytest.fixture
+def still() -> Iterator[Still]:
+    still = Still()
+    yield still
+    still.dog.close()
+
+
+def test_a_ward_is_woken_and_overrun_exactly_in_time(still: Still) -> None:
+    ward = still.ward(2000.0)
+    still.dog.guard(ward)
+    still.advance(1998.0)
+    assert ward.wakes == []
+    still.advance(1999.0)
+    still.advance(1999.5)
+    assert still.alarm.sets[-1] == 2000.0
+    still.advance(2000.0)
+    still.advance(3000.0)
+    assert (ward.wakes, ward.overruns) == ([1999.0], [2000.0])
+    assert still.alarm.sets[-1] == math.inf
+
+
+def test_a_released_ward_is_left_alone(still: Still) -> None:
+    released, other = still.ward(2000.0), still.ward(2000.0)
+    guard = still.dog.guard(released)
+    still.dog.guard(other)
+    guard.release()
+    guard.release()
+    still.advance(1999.0)
+    still.advance(2000.0)
+    assert released.wakes == released.overruns == []
+    assert other.overruns == [2000.0]
+
+
+def test_a_ward_that_is_released_after_it_was_woken_is_not_overrun(still: Still) -> None:
+    ward = still.ward(2000.0)
+    guard = still.dog.guard(ward)
+    still.advance(1999.0)
+    guard.release()
+    still.advance(2000.0)
+    assert (ward.wakes, ward.overruns) == ([1999.0], [])
+
+
+def test_a_ward_that_is_released_while_it_is_looked_at_is_left_alone(still: Still) -> None:
+    class Leaving(Ward):
+        guard: Guard
+
+        def remaining(self) -> float:
+            left = super().remaining()
+            if left == 0:
+                self.guard.release()
+            return left
+
+    ward = Leaving(2000.0, 1.0, lambda: still.now)
+    ward.guard = still.dog.guard(ward)
+    still.advance(2000.0)
+    still.advance(2001.0)
+    assert ward.wakes == ward.overruns == []
+
+
+def test_a_deadline_that_moves_on_after_the_wake_wakes_again(still: Still) -> None:
+    ward = still.ward(2000.0)
+    still.dog.guard(ward)
+    still.advance(1999.0)
+    ward.deadline = 3000.0
+    for now in (2000.0, 2999.0, 3000.0):
+        still.advance(now)
+    assert (ward.wakes, ward.overruns) == ([1999.0, 2999.0], [3000.0])
+
+
+@pytest.mark.parametrize("order", [("release", "expire"), ("expire", "release"), ("expire", "expire", "release")])
+def test_who_is_released_and_expired_in_any_order_is_left_alone(still: Still, order: tuple[str, ...]) -> None:
+    ward = still.ward(2000.0)
+    guard = still.dog.guard(ward)
+    for step in order:
+        getattr(guard, step)()
+    for now in (1001.0, 1999.0, 2000.0):
+        still.advance(now)
+    assert ward.wakes == ward.overruns == []
+
+
+def test_who_expires_is_overrun_once_a_drain_after_the_first_time(still: Still) -> None:
+    ward = still.ward(2000.0)
+    guard = still.dog.guard(ward)
+    guard.expire()
+    still.now = 1000.5
+    guard.expire()
+    still.advance(1000.9)
+    assert ward.overruns == []
+    for now in (1001.0, 1001.5, 1999.0, 2000.0):
+        still.advance(now)
+        guard.expire()
+    assert (ward.wakes, ward.overruns) == ([], [1001.0])
+
+
+def test_who_expires_after_its_wake_is_overrun_a_drain_later(still: Still) -> None:
+    ward = still.ward(2000.0)
+    guard = still.dog.guard(ward)
+    still.advance(1999.0)
+    still.now = 1999.75
+    guard.expire()
+    for now in (2000.0, 2000.75, 2001.0):
+        still.advance(now)
+    assert (ward.wakes, ward.overruns) == ([1999.0], [2000.75])
+
+
+def test_who_is_due_first_comes_first(still: Still) -> None:
+    order: list[float] = []
+
+    class Numbered(Ward):
+        def wake(self) -> None:
+            order.append(self.deadline)
+
+    for number in (3, 1, 4, 0, 2):
+        still.dog.guard(Numbered(2000.0 + number, 1.0, lambda: still.now))
+    still.advance(2000.0)
+    assert order == [2000.0, 2001.0], "and nobody else comes yet"
+    still.advance(2500.0)
+    assert order == [2000.0, 2001.0, 2002.0, 2003.0, 2004.0]
+
+
+def test_only_who_is_due_before_all_others_sets_the_alarm_and_nobody_wakes_the_thread(still: Still) -> None:
+    guards = [still.dog.guard(still.ward(2000.0 + number)) for number in range(10_000)]
+    assert still.alarm.sets == [1999.0]
+    still.dog.guard(still.ward(1500.0)).release()
+    assert still.alarm.sets == [1999.0, 1499.0]
+    for guard in guards:
+        guard.release()
+    assert still.alarm.sets == [1999.0, 1499.0]
+    assert still.alarm.waits == 1
+
+
+def test_ten_thousand_released_wards_cost_one_look_for_all(still: Still) -> None:
+    wards = [still.ward(2000.0 + number) for number in range(10_000)]
+    for ward in wards:
+        still.dog.guard(ward).release()
+    still.advance(1999.0)
+    assert still.alarm.sets[-1] == math.inf
+    assert still.alarm.waits == 2
+    assert {ward.looks for ward in wards} == {1}, "by guard() alone"
+
+
+def test_ten_thousand_wards_that_are_renewed_cost_a_look_each(still: Still) -> None:
+    wards = [still.ward(2000.0) for _ in range(10_000)]
+    for ward in wards:
+        still.dog.guard(ward)
+        ward.deadline = 3000.0
+    still.advance(1999.0)
+    assert {ward.looks for ward in wards} == {2}
+    assert still.alarm.waits == 2
+    assert still.alarm.sets[-1] == 2999.0
+    still.advance(2999.0)
+    still.advance(3000.0)
+    assert {(len(ward.wakes), len(ward.overruns)) for ward in wards} == {(1, 1)}
+    assert still.alarm.waits == 4
+
+
+# On the real clock
+
+
+def test_a_ward_is_woken_and_then_overrun(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 0.1, drain=0.04)
+    dog.guard(ward)
+    assert ward.overran.wait(PATIENCE)
+    assert len(ward.wakes) == len(ward.overruns) == 1
+    assert ward.deadline - ward.drain <= ward.wakes[0] < ward.overruns[0]
+    assert ward.deadline <= ward.overruns[0]
+
+
+def test_who_expires_has_its_drain_and_no_more(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 3600, drain=0.05)
+    guard = dog.guard(ward)
+    expired = boottime()
+    guard.expire()
+    ward.deadline = 0.0
+    assert ward.overran.wait(PATIENCE)
+    assert ward.overruns[0] >= expired + ward.drain
+    assert ward.wakes == [], "it knows"
+
+
+def test_a_deadline_that_moves_while_the_thread_sleeps_is_kept(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 0.05, drain=0.02)
+    dog.guard(ward)
+    ward.deadline += 0.1
+    assert ward.overran.wait(PATIENCE)
+    assert ward.wakes[-1] >= ward.deadline - ward.drain
+    assert ward.overruns[0] >= ward.deadline
+
+
+def test_a_guard_made_while_the_thread_is_busy_is_not_missed(dog: Watchdog) -> None:
+    second = Ward(boottime())
+
+    class First(Ward):
+        def wake(self) -> None:
+            dog.guard(second)
+            super().wake()
+
+    dog.guard(First(boottime()))
+    assert second.overran.wait(PATIENCE)
+
+
+def test_a_ward_is_looked_at_when_something_may_have_changed_and_not_in_between(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 0.2)
+    dog.guard(ward)
+    assert ward.overran.wait(PATIENCE)
+    assert ward.looks <= 10, "guarded, woken, overrun, and again where a clock was read a moment earlier"
+
+
+# A ward's errors
+
+
+class Faulty(Ward):
+    """Raises ``error`` out of the method named."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        super().__init__(boottime())
+        self.where, self.error = where, error
+
+    def fail(self, where: str) -> None:
+        if where == self.where:
+            raise self.error
+
+    def wake(self) -> None:
+        super().wake()
+        self.fail("wake")
+
+    def overrun(self) -> None:
+        super().overrun()
+        self.fail("overrun")
+
+
+@pytest.mark.parametrize("where", ["wake", "overrun"])
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(3)], ids=str)
+def test_an_error_is_logged_and_the_thread_goes_on(
+    dog: Watchdog, where: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    ward = Faulty(where, error)
+    dog.guard(ward)
+    assert ward.overran.wait(PATIENCE), "also after an error in wake()"
+    dog.guard(after := Ward(boottime()))
+    assert after.overran.wait(PATIENCE)
+    (record,) = caplog.records
+    assert record.name == "aioelect.watchdog"
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_a_ward_whose_loop_is_closed_is_dropped_quietly(dog: Watchdog, caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    loop.close()
+
+    class Closed(Ward):
+        def wake(self) -> None:
+            super().wake()
+            loop.call_soon_threadsafe(print)
+
+    ward = Closed(boottime())
+    dog.guard(ward)
+    assert ward.woken.wait(PATIENCE)
+    dog.guard(after := Ward(boottime() + 0.1))
+    assert after.overran.wait(PATIENCE)
+    assert ward.overruns == []
+    assert caplog.records == []
+
+
+def test_a_ward_may_release_and_guard_in_its_own_methods(dog: Watchdog) -> None:
+    """No lock is held: it would never come back."""
+
+    class Selfish(Ward):
+        guard: Guard
+
+        def overrun(self) -> None:
+            self.guard.expire()
+            self.guard.release()
+            self.guard = dog.guard(Ward(boottime() + 3600))
+            super().overrun()
+
+    ward = Selfish(boottime() + 0.05)
+    ward.guard = dog.guard(ward)
+    assert ward.overran.wait(PATIENCE)
+
+
+# Garbage
+
+
+def forgotten(ward: weakref.ref[Ward]) -> bool:
+    gc.collect()
+    return ward() is None
+
+
+def test_a_released_ward_is_forgotten_at_once(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 3600)
+    guard = dog.guard(ward)
+    gone = weakref.ref(ward)
+    del ward
+    assert gone() is not None
+    guard.release()
+    assert gone() is None
+
+
+def test_an_overrun_ward_is_forgotten_though_its_guard_is_not(dog: Watchdog) -> None:
+    ward = Ward(boottime())
+    overran, gone = ward.overran, weakref.ref(ward)
+    guard = dog.guard(ward)
+    del ward
+    assert overran.wait(PATIENCE)
+    eventually(lambda: forgotten(gone))
+    guard.release()
+
+
+def test_the_sleeping_thread_holds_nobody(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 3600, drain=3599.95)  # it is woken, and has an hour then
+    woken, gone = ward.woken, weakref.ref(ward)
+    guard = dog.guard(ward)
+    assert woken.wait(PATIENCE)
+    del ward
+    guard.release()
+    eventually(lambda: forgotten(gone))
+
+
+# Threads
+
+
+def test_to_make_a_world_starts_no_thread() -> None:
+    code = (
+        "import sys, threading, aioelect\n"
+        "from aioelect.ports import World\n"
+        "from aioelect.watchdog import WATCHDOG\n"
+        "assert World().watchdog is World().watchdog is WATCHDOG\n"
+        "assert threading.active_count() == 1\n"
+        "assert 'ctypes' not in sys.modules\n"
+        "WATCHDOG.start(); WATCHDOG.start()\n"
+        "assert [thread.name for thread in threading.enumerate()] == ['MainThread', 'aioelect watchdog']\n"
+    )
+    run(code)
+
+
+def test_there_is_one_thread_whoever_starts_it(dog: Watchdog) -> None:
+    before = threading.active_count()
+    starters = [threading.Thread(target=dog.start) for _ in range(8)]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    dog.guard(Ward(boottime() + 3600))
+    assert threading.active_count() == before + 1
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "aioelect watchdog"]
+    assert thread.daemon
+
+
+def test_a_thread_that_can_not_start_leaves_no_alarm_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    class Alarm(StillAlarm):
+        def close(self) -> None:
+            closed.append(self)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    dog = Watchdog(alarm=lambda _: Alarm())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            dog.start()
+    assert len(closed) == 1
+    dog.start()
+    dog.close()
+    assert len(closed) == 2
+
+
+def test_after_closing_guards_are_inert_and_another_thread_may_start(dog: Watchdog) -> None:
+    ward = Ward(boottime() + 3600)
+    guard = dog.guard(ward)
+    dog.close()
+    dog.close()
+    guard.expire()
+    guard.release()
+    dog.guard(after := Ward(boottime() + 0.1))
+    assert after.overran.wait(PATIENCE)
+    assert ward.wakes == ward.overruns == []
+
+
+def test_unwatched_does_nothing() -> None:
+    before = threading.active_count()
+    wd.UNWATCHED.start()
+    ward = Ward(0.0)
+    guard: Guard = World(watchdog=wd.UNWATCHED).watchdog.guard(ward)
+    guard.expire()
+    guard.release()
+    assert ward.looks == 0
+    assert threading.active_count() == before
+
+
+# Event loops
+
+
+class NoTimeouts(selectors.DefaultSelector):
+    """Waits for input alone."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(0 if timeout == 0 else None)
+
+
+class SuspendedLoop(asyncio.SelectorEventLoop):
+    """No timer of its own goes off: on CLOCK_MONOTONIC no time passes while the machine is suspended."""
+
+    def __init__(self) -> None:
+        super().__init__(NoTimeouts())
+
+    def time(self) -> float:
+        return 0.0
+
+
+class LoopWard(Ward):
+    """Wakes a loop."""
+
+    def __init__(self, deadline: float, drain: float) -> None:
+        super().__init__(deadline, drain)
+        self.noticed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def wake(self) -> None:
+        self._loop.call_soon_threadsafe(self.noticed.set)
+
+
+def test_a_loop_whose_timers_stand_still_is_woken_in_time(dog: Watchdog) -> None:
+    async def main() -> list[float]:
+        late: list[float] = []
+        for _ in range(7):
+            ward = LoopWard(boottime() + 0.06, drain=0.03)
+            own = asyncio.get_running_loop().call_later(0.001, ward.noticed.set)
+            guard = dog.guard(ward)
+            await ward.noticed.wait()
+            late.append(boottime() - (ward.deadline - ward.drain))
+            own.cancel()
+            guard.release()
+        return sorted(late)
+
+    with asyncio.Runner(loop_factory=SuspendedLoop) as runner:
+        late = runner.run(main())
+    assert late[0] >= 0, "no timer of the loop's own went off"
+    assert late[3] < 1, "0.05 is meant, but machines that run tests are busy"
+
+
+async def test_a_body_that_blocks_its_loop_is_reported_with_its_stack_while_it_does(dog: Watchdog) -> None:
+    stacks: list[str] = []
+
+    class Reported(LoopWard):
+        thread = threading.get_ident()
+
+        def overrun(self) -> None:
+            stacks.append(wd.format_stack(self.thread))
+            super().overrun()
+
+    ward = Reported(boottime() + 0.1, drain=0.05)
+
+    def block_the_loop() -> bool:
+        return ward.overran.wait(PATIENCE)
+
+    dog.guard(ward)
+    assert block_the_loop(), "it comes while the loop is blocked"
+    assert not ward.noticed.is_set()
+    (stack,) = stacks
+    assert stack.startswith("  File ")
+    assert stack.index("in test_a_body_that_blocks") < stack.index("in block_the_loop") < stack.index("in wait")
+    assert "return ward.overran.wait(PATIENCE)" in stack
+    await ward.noticed.wait()
+
+
+def test_a_thread_that_has_ended_has_no_stack() -> None:
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    assert thread.ident is not None
+    assert thread.ident in sys._current_frames() or wd.format_stack(thread.ident) == ""
+
+
+# Processes
+
+PREAMBLE = """
+import os, sys, threading, time
+from aioelect import watchdog as wd
+from aioelect.watchdog import Watchdog, boottime
+
+class Ward:
+    def __init__(self, deadline, drain):
+        self.deadline, self.drain = deadline, drain
+        self.calls = []
+        self.overran = threading.Event()
+    def remaining(self):
+        return max(0.0, self.deadline - boottime())
+    def wake(self):
+        self.calls.append("wake")
+        print("woken", boottime(), flush=True)
+    def overrun(self):
+        self.calls.append("overrun")
+        print("overrun", boottime(), flush=True)
+        self.overran.set()
+
+dog = Watchdog(alarm={"timer": lambda clock: wd.TimerAlarm(), "polling": wd.PollingAlarm}[sys.argv[1]])
+"""
+
+KINDS = pytest.mark.parametrize("kind", [pytest.param("timer", marks=NO_TIMER), "polling"])
+
+
+def run(code: str, *args: str) -> str:
+    """The output of a program that ends well, soon and without a word of complaint."""
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", code, *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=45, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+FORK = """
+ward = Ward(boottime() + 0.5, 0.3)
+dog.guard(Ward(boottime() + 3600, 1.0))
+guard = dog.guard(ward)
+kept = dog.guard(Ward(boottime() + 3600, 0.01))
+files = set(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else set()
+locked, forked = threading.Event(), threading.Event()
+def hold():  # in a thread that the child does not have
+    with dog._lock, dog._patrol._lock:
+        locked.set()
+        forked.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+locked.wait()
+child = os.fork()
+if child == 0:
+    code = 1
+    try:
+        assert threading.active_count() == 1
+        if files:
+            here = set(os.listdir("/proc/self/fd"))
+            assert len(here) == len(files) - (sys.argv[1] == "timer"), (files, here)
+        kept.expire(); guard.release(); kept.release(); kept.expire()
+        assert threading.active_count() == 1
+        mine = Ward(boottime() + 0.1, 0.05)
+        dog.guard(mine)
+        assert mine.overran.wait(15)
+        assert mine.calls == ["wake", "overrun"]
+        time.sleep(max(0, ward.deadline + 0.05 - boottime()))
+        assert ward.calls == [], "it is the parent's"
+        grandchild = os.fork()
+        if grandchild == 0:
+            dog.guard(own := Ward(boottime(), 0.01))
+            os._exit(0 if own.overran.wait(15) else 1)
+        assert os.waitpid(grandchild, 0)[1] == 0
+        code = 0
+    finally:
+        os._exit(code)
+forked.set()
+holder.join()
+assert os.waitpid(child, 0)[1] == 0
+assert ward.overran.wait(15)
+assert ward.calls == ["wake", "overrun"]
+"""
+
+
+@KINDS
+def test_a_forked_child_guards_nobody_until_it_has_wards_of_its_own(kind: str) -> None:
+    out = run(PREAMBLE + FORK, kind)
+    assert out.count("overrun") == 3
+
+
+def test_the_thread_may_fork_itself() -> None:
+    code = """
+class Forking(Ward):
+    def overrun(self):
+        self.child = os.fork()
+        if self.child == 0:
+            dog.guard(mine := Ward(boottime(), 0.01))
+            os._exit(0 if mine.overran.wait(15) else 1)
+        super().overrun()
+ward = Forking(boottime(), 0.01)
+dog.guard(ward)
+assert ward.overran.wait(15)
+assert os.waitpid(ward.child, 0)[1] == 0
+"""
+    run(PREAMBLE + code, "polling")
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "code",
+    [
+        "dog.guard(Ward(boottime() + 3600, 1.0))",
+        "dog.guard(Ward(boottime() + 0.01, 0.001)); dog.guard(Ward(boottime() + 0.02, 0.001))",
+        "Ward.remaining = lambda self: self.drain + 1e-5\nfor _ in range(200): dog.guard(Ward(0, 1.0))",
+    ],
+    ids=["sleeping", "about to call", "busy"],
+)
+def test_a_process_ends_at_once_and_silently_with_wards_still_guarded(kind: str, code: str) -> None:
+    run(PREAMBLE + "Ward.wake = Ward.overrun = lambda self: None\n" + code, kind)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no signals that stop")
+@KINDS
+def test_a_process_that_was_stopped_past_the_deadline_is_woken_at_once_and_overrun_a_drain_later(kind: str) -> None:
+    drain = 0.5
+    code = f"""
+ward = Ward(boottime() + 1.0, {drain})
+dog.guard(ward)
+print(ward.deadline, flush=True)
+assert ward.overran.wait(15)
+"""
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + code, kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            deadline = float(process.stdout.readline())
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            stopped = boottime()
+            if stopped >= deadline - drain:
+                pytest.skip("this machine stood still longer than the process was meant to")
+            while boottime() < deadline + 0.2:
+                time.sleep(0.01)
+            continued = boottime()
+            process.send_signal(signal.SIGCONT)
+            said = dict(line.split() for line in process.stdout)
+        finally:
+            process.kill()
+    woken, overrun = float(said["woken"]), float(said["overrun"])
+    assert continued <= woken < continued + PATIENCE
+    assert overrun >= woken + drain - 0.01
