@@ -7,7 +7,7 @@
 """
 
 from aioelect import errors, events
-from aioelect.candidate import Candidate, Leader
+from aioelect.candidate import Candidate
 from aioelect.errors import (
     AioelectError,
     AuthenticationFailed,
@@ -19,16 +19,21 @@ from aioelect.errors import (
     Executed,
     ForeignContender,
     LeadershipLost,
+    NoLeader,
+    NotContending,
     OutcomeUnknown,
     SequenceExhausted,
     ServerSilent,
     SessionExpired,
+    SwitchoverTimeout,
     TransactionRefused,
 )
 from aioelect.fencing import Transaction
+from aioelect.leader import Leader
 from aioelect.leadership import campaign, leadership
 from aioelect.model import Contender, LossReason, Standing, Timing
 from aioelect.observer import Standings, get_standing, observe
+from aioelect.switchover import hand_over, step_down
 from aioelect.zookeeper.client import Client, connect
 from aioelect.zookeeper.security import Digest
 
@@ -49,12 +54,15 @@ __all__ = [
     "Leader",
     "LeadershipLost",
     "LossReason",
+    "NoLeader",
+    "NotContending",
     "OutcomeUnknown",
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
     "Standing",
     "Standings",
+    "SwitchoverTimeout",
     "Timing",
     "Transaction",
     "TransactionRefused",
@@ -63,6 +71,8 @@ __all__ = [
     "errors",
     "events",
     "get_standing",
+    "hand_over",
     "leadership",
     "observe",
+    "step_down",
 ]

@@ -1,6 +1,7 @@
-"""One contender: ``Candidate``, and the ``Leader`` that it may become.
+"""One contender: ``Candidate``.
 
-``candidacy`` decides about the queue, ``lease`` about time; this shell performs what they say.
+``candidacy`` decides about the queue, ``lease`` about time, ``control`` about what was asked of leaders; this shell performs what
+they say. When nobody is before it, nothing was asked against it and its lease is proven, there is a ``Leader``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, ParamSpec, Self
 
@@ -18,137 +19,21 @@ import anyio
 
 from aioelect import candidacy, events
 from aioelect.cleanup import finish
-from aioelect.errors import ClientClosed, Deposed, ForeignContender, LeadershipLost, SequenceExhausted, SessionExpired
+from aioelect.control import Control
+from aioelect.errors import ClientClosed, ForeignContender, SequenceExhausted, SessionExpired
 from aioelect.events import OnEvent
-from aioelect.fencing import Fence, Transaction
+from aioelect.handover import Handover, check_handover_delay
+from aioelect.leader import Leader, OnOverrun, check_on_overrun
 from aioelect.model import LossReason, Timing
 from aioelect.naming import NATIVE, ZnodeData, check_identity, check_path
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
-from aioelect.zookeeper.multi import Done, Operation
 
-__all__ = ["Candidate", "Leader"]
+__all__ = ["Candidate"]
 
 P = ParamSpec("P")
 
 log = logging.getLogger("aioelect.election")
-
-
-class Leader:
-    """A term of leadership, for as long as it lasts.
-
-    ``identity`` and ``path`` of the contender, ``token`` (the fencing token: it grows from leader to leader, never repeats),
-    ``election``, and ``since``, when the term began (``CLOCK_MONOTONIC``, seconds).
-    """
-
-    def __init__(self, candidate: Candidate, place: Place, since: float) -> None:
-        self.identity = candidate.identity
-        self.election = candidate.election
-        self.path = candidate.folder.display(place.name)
-        self.token = place.token
-        self.since = since
-        self._candidate = candidate
-        self._session_id = place.session_id
-        self._fence = Fence(candidate.client, self.election, self.path, self.token, self._session_id)
-        self._pid = os.getpid()
-        self._reason: LossReason | None = None
-        self._void = False
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[LossReason] = self._loop.create_future()
-        self._body: Callable[[], None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __repr__(self) -> str:
-        return f"<Leader {self.identity!r} of {self.election}, token {self.token:#x}, {self._reason or 'leading'}>"
-
-    # Asking
-
-    def remaining(self) -> float:
-        """Seconds for which leadership is proven from now on, 0 when it is not.
-
-        A comparison of clocks: it holds before the event loop has run again, after a stop of the process or of the machine.
-        """
-        session = self._candidate.session
-        if self._void or session.session_id != self._session_id or os.getpid() != self._pid:
-            return 0.0
-        return session.lease.remaining(session.world.clock())
-
-    @property
-    def is_leader(self) -> bool:
-        """Whether leadership is proven right now."""
-        return self.remaining() > 0
-
-    def check(self) -> None:
-        """Raises ``LeadershipLost`` unless leadership is proven right now."""
-        if not self.is_leader:
-            raise LeadershipLost(self._reason or LossReason.DEADLINE_PASSED, self.token, self.election)
-
-    def transaction(self) -> Transaction:
-        """ZooKeeper writes that only a leader can make: all of them happen when the block ends, or none.
-
-        ``async with leader.transaction() as txn: txn.set("/config", b"1")``, then ``txn.results``. The server refuses it for
-        a deposed leader, even after a pause that no clock saw. Raises ``Deposed``; ``TransactionRefused`` for an
-        operation of yours; ``OutcomeUnknown`` where the answer was lost, for it is never sent twice; and
-        ``ConnectionLoss`` where it was not executed. See ``aioelect.fencing`` for how.
-        """
-        return Transaction(self._commit)
-
-    async def _commit(self, operations: Sequence[Operation]) -> tuple[Done, ...]:
-        if self._void:
-            raise Deposed(self.election, self.token)
-        try:
-            return await self._fence.commit(operations)
-        except Deposed:
-            self._end(LossReason.NODE_DELETED, void=True)
-            raise
-
-    async def lost(self) -> LossReason:
-        """Returns when the term ends, with the reason: ``RESIGNED`` after :meth:`resign`."""
-        return await asyncio.shield(self._ended)
-
-    # Ending
-
-    def resign(self) -> None:
-        """Steps down: the body is cancelled, may drain, and the block ends without an error.
-
-        Synchronous and idempotent, and fit for a signal handler or another thread.
-        """
-        if not self._ended.done():
-            self._loop.call_soon_threadsafe(self._end, LossReason.RESIGNED)
-
-    def _end(self, reason: LossReason, *, void: bool = False) -> None:
-        """The term ends. ``void``: leadership is gone already, whatever the clock says."""
-        self._void = self._void or void
-        if self._reason is not None:
-            return
-        self._reason = reason
-        if self._timer is not None:
-            self._timer.cancel()
-        self._candidate.emit(events.Losing, token=self.token, reason=reason, drain=self._candidate.drain)
-        self._ended.set_result(reason)
-        if self._body is not None:
-            self._body()
-
-    def _finish(self) -> None:
-        """The body has ended: from here on the znode may go, and nothing is proven any more."""
-        self._void = True
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._reason is None:
-            self._reason = LossReason.RESIGNED
-            self._ended.set_result(self._reason)
-
-    def _watch_deadline(self) -> None:
-        """Ends the term ``drain`` before the deadline, unless that has moved by then."""
-        if self._reason is not None:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        left = self.remaining() - self._candidate.drain
-        if left > 0:
-            self._timer = self._loop.call_later(left, self._watch_deadline)
-        else:
-            self._end(LossReason.DEADLINE_PASSED)
 
 
 class Candidate:
@@ -166,6 +51,8 @@ class Candidate:
         identity: str | None = None,
         data: bytes = b"",
         drain: float | None = None,
+        handover_delay: float = 0.0,
+        on_overrun: OnOverrun = "report",
         on_event: OnEvent | None = None,
     ) -> None:
         """As :func:`leadership`; nothing is sent before :meth:`enter`, ``async with`` or :meth:`start`."""
@@ -189,7 +76,12 @@ class Candidate:
         self._payload = ZnodeData(self.identity, bytes(data), host, pid, self._nonce).encode()
         self._drain = drain
         _check_drain(drain, self.session.timing)
+        self.handover_delay = check_handover_delay(handover_delay)
+        self.on_overrun = check_on_overrun(on_overrun)
         self._on_event = on_event
+        self._control = Control(client, election, self._spawn, self._requested)
+        self._handover: Handover | None = None
+        self._taking_over: asyncio.Task[None] | None = None
         self._machine = candidacy.Candidacy(NATIVE)
         self._place: Place | None = None
         self._leader: Leader | None = None
@@ -221,10 +113,21 @@ class Candidate:
         identity: str | None = None,
         data: bytes = b"",
         drain: float | None = None,
+        handover_delay: float = 0.0,
+        on_overrun: OnOverrun = "report",
         on_event: OnEvent | None = None,
     ) -> Candidate:
         """Joins the queue; returns when the znode is made. Arguments and errors as :func:`leadership`."""
-        candidate = cls(client, election, identity=identity, data=data, drain=drain, on_event=on_event)
+        candidate = cls(
+            client,
+            election,
+            identity=identity,
+            data=data,
+            drain=drain,
+            handover_delay=handover_delay,
+            on_overrun=on_overrun,
+            on_event=on_event,
+        )
         await candidate.start()
         return candidate
 
@@ -236,6 +139,7 @@ class Candidate:
         if self.client.closing:
             raise ClientClosed(f"{self!r} can't contend: its client is being closed")
         anyio.get_cancelled_exc_class()  # anyio loads its backend at first use: now, not between the election and the block
+        self.session.world.watchdog.start()
         self.session.observe(self)
         self.client.dependents[self] = None
         try:
@@ -263,8 +167,11 @@ class Candidate:
             await self._until(lambda: self._leader is not None)
             leader = self._leader
             assert leader is not None  # noqa: S101  # what was waited for
-            if self._announced or leader.remaining() > self.drain:
+            if self._announced:
+                return leader
+            if leader.remaining() > self.drain:
                 self._announced = True
+                leader._begin()
                 return leader
             self._lapsed(leader)
 
@@ -289,6 +196,7 @@ class Candidate:
         self._machine.receive([candidacy.Withdraw()])
         self.session.unobserve(self)
         self._forget_watches()
+        self._control.unwatch()
         for task in self._work:
             task.cancel()
         place, self._place = self._place, None
@@ -296,7 +204,7 @@ class Candidate:
             if self._work:
                 await asyncio.wait(self._work)
             if place is not None and self._machine_owns(place):
-                gone = await finish(self.folder.leave(place))
+                gone = await finish(asyncio.shield(self._leave(place)))
                 self.emit(events.Released, token=place.token, confirmed=gone)
         finally:
             self._release_lease()
@@ -305,6 +213,12 @@ class Candidate:
 
     def _machine_owns(self, place: Place) -> bool:
         return place.session_id == self.session.session_id
+
+    def _leave(self, place: Place) -> asyncio.Task[None]:
+        """Deletes the own znode; done when it is certainly gone, however long that takes."""
+        handover = self._handover
+        noted = handover is not None and handover.place == place
+        return self.client.janitor.spawn(handover.end() if handover and noted else self.folder.leave(place))
 
     async def stand_down(self) -> bool:
         """The client is being closed: contends no longer, ends the term, and tells whether its leader has ended in ``drain``.
@@ -391,11 +305,12 @@ class Candidate:
                 self._announce(position)
             case candidacy.Exorcise(name):
                 ghost = Place(name, 0, self._own_place().session_id)
-                self._spawn(self.folder.leave, ghost)
+                self.client.janitor.spawn(self.folder.leave(ghost))
             case candidacy.Lead():
                 self._forget_predecessor()
-                self._keep_lease_warm()
-                self._lead_if_proven()
+                self._stand_by()
+                self._control.look_again()
+                self._lead_if_clear()
             case candidacy.Lose(reason):
                 self._lose(reason)
             case candidacy.Refuse(refusal, name):
@@ -482,15 +397,16 @@ class Candidate:
         path = self.folder.display(place.name)
         self.emit(events.Queued, path=path, token=place.token, position=position)
         self._trigger = self.session.world.monotonic()
+        if position <= 1:
+            self._stand_by()
         if position == 1:
-            self._keep_lease_warm()
             self.emit(events.NextInLine, token=place.token)
         self._wake()
 
     def _lose(self, reason: LossReason) -> None:
         place = self._own_place()
         self._forget_watches()
-        self._release_lease()
+        self._stand_back()
         if reason is not LossReason.FOREIGN_CONTENDER:  # beside a foreigner it stands until the body has ended
             self._place = None
         if self._leader is not None:
@@ -511,16 +427,16 @@ class Candidate:
         """Elected, but no longer proven when the news arrived, as after a freeze: nobody has acted, so contend on."""
         leader._end(LossReason.DEADLINE_PASSED, void=True)
         self._leader = None
-        self._forget_watches()
-        self._release_lease()
         self._tell_lost(leader.token, leader._reason or LossReason.DEADLINE_PASSED)
         self._contend_anew()
 
     def _contend_anew(self) -> None:
-        """Elected, but lost again before anyone was told."""
+        """Nobody was before us, and nobody was told: back to the end of the queue."""
+        self._forget_watches()
+        self._stand_back()
         place, self._place = self._place, None
         if place is not None:
-            self._spawn(self.folder.leave, place)
+            self._leave(place)
         self._machine = candidacy.Candidacy(NATIVE, self._machine.entry)
         self._post(candidacy.Enter())
 
@@ -528,12 +444,21 @@ class Candidate:
         error = ForeignContender if refusal is candidacy.Refusal.FOREIGN else SequenceExhausted
         self._fail(error(self.election, name))
 
-    # The lease
+    # At the top of the queue
 
-    def _keep_lease_warm(self) -> None:
+    def _stand_by(self) -> None:
+        """Leads, or is next: keeps the lease warm, and looks what is asked of leaders."""
+        self._control.watch()
         if self._kept is None:
             self._kept = self.folder.locate(self._own_place().name)
             self.client.renewals.keep(self._kept, self._renewed)
+
+    def _stand_back(self) -> None:
+        self._control.unwatch()
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+            self._taking_over = None
+        self._release_lease()
 
     def _release_lease(self) -> None:
         if self._kept is not None:
@@ -543,24 +468,56 @@ class Candidate:
     def _renewed(self) -> None:
         if self._leader is not None:
             self.emit(events.Renewed, token=self._leader.token, remaining=self._leader.remaining())
-        elif self._machine.state is candidacy.State.LEADING:
-            self._lead_if_proven()
+        else:
+            self._lead_if_clear()
 
-    def _lead_if_proven(self) -> None:
-        """Nobody is before us: leads, if the lease leaves the body time to run and to unwind."""
-        session, place = self.session, self._own_place()
-        if self._leader is not None or self._failure is not None:
+    def _requested(self) -> None:
+        """What is asked of leaders is known, or known anew."""
+        if self._leader is None:
+            self._lead_if_clear()
+        elif self._control.deposes(self._leader.token):
+            self._leader._end(LossReason.STEP_DOWN_REQUESTED)
+
+    def _lead_if_clear(self) -> None:
+        """Leads, if nobody is before us and nothing speaks against it."""
+        if self._machine.state is not candidacy.State.LEADING or self._leader is not None or self._failure is not None:
             return
-        # A term has to outlast the wait for the next proof and its answer, or one contender after the other would lead for a
-        # moment. The time for the answer is a part of what every lease in good order has to spare: that always comes about.
-        timing = session.timing
-        spare = timing.ride_out + timing.drain - self.drain - timing.renew_every
-        proof_due = max(session.world.clock(), session.lease.ripe_at) + max(0.0, spare / 4)
-        if session.lease.deadline - self.drain > proof_due:
-            leader = self._leader = Leader(self, place, session.world.monotonic())
+        place = self._own_place()
+        if not self._control.is_known:
+            return
+        if self._control.deposes(place.token) or self._control.prefers_another(place.name):
+            self._tell_lost(place.token, LossReason.STEP_DOWN_REQUESTED)
+            self._contend_anew()
+        elif self.handover_delay > 0 and not self._has_taken_over(place):
+            return
+        elif self._is_proven():
+            leader = self._leader = Leader(self, place, self.folder.display(place.name), self.session.world.monotonic())
             self.emit(events.Elected, path=leader.path, token=place.token, trigger=self._trigger)
             leader._watch_deadline()
             self._wake()
+
+    def _has_taken_over(self, place: Place) -> bool:
+        """Whether nothing is left to wait for of the term before; begins to see to it."""
+        if self._handover is None or self._handover.place != place:
+            self._handover = Handover(self.client, self.election, place, self.handover_delay)
+            self._taking_over = self._spawn(self._take_over, self._handover)
+        return self._handover.is_noted
+
+    async def _take_over(self, handover: Handover) -> None:
+        token, delay = handover.place.token, self.handover_delay
+        if await handover.begin(lambda: self.emit(events.HandoverDelayed, token=token, delay=delay)):
+            self._lead_if_clear()
+
+    def _is_proven(self) -> bool:
+        """Whether the lease leaves the body time to run and to unwind.
+
+        A term has to outlast the wait for the next proof and its answer, or one contender after the other would lead for a
+        moment. The time for the answer is a part of what every lease in good order has to spare: that always comes about.
+        """
+        timing, lease = self.session.timing, self.session.lease
+        spare = timing.ride_out + timing.drain - self.drain - timing.renew_every
+        proof_due = max(self.session.world.clock(), lease.ripe_at) + max(0.0, spare / 4)
+        return lease.deadline - self.drain > proof_due
 
     def _forget_watches(self) -> None:
         self._forget_predecessor()

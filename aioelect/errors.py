@@ -8,6 +8,9 @@
     ├── Deposed                   a write was refused, because leadership has passed on (.token, .election)
     ├── TransactionRefused        ... because of a condition of your own     (.index, .path, .error)
     ├── OutcomeUnknown            the answer to a transaction was lost       (.token, .election)
+    ├── NoLeader                  nobody leads who could be asked to step down
+    ├── NotContending             who should lead next is not in the queue   (.identity, .contenders)
+    ├── SwitchoverTimeout         the leader did not step down in time       (a TimeoutError)
     ├── ForeignContender          a sibling znode of another election recipe (.name)
     ├── SequenceExhausted         the folder's counter is about to wrap      (.name)
     ├── SessionExpired            ZooKeeper ended the session                (an aiozk.exc.SessionLost)
@@ -43,10 +46,13 @@ __all__ = [
     "Executed",
     "ForeignContender",
     "LeadershipLost",
+    "NoLeader",
+    "NotContending",
     "OutcomeUnknown",
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
+    "SwitchoverTimeout",
     "TransactionRefused",
     "ZooKeeperError",
 ]
@@ -127,6 +133,50 @@ class OutcomeUnknown(AioelectError):
         return (
             f"the answer to a transaction of the leader of {self.election} (token {self.token:#x}) was lost: it was done or "
             "it was not. Look at what it would have written before you repeat it"
+        )
+
+
+class NoLeader(AioelectError):
+    """Nobody leads, so nobody could be asked to step down."""
+
+    def __init__(self, election: str) -> None:
+        super().__init__(election)
+        self.election = election
+
+    def __str__(self) -> str:
+        return f"nobody contends for {self.election}, so there is no leader to ask: check the path, and that contenders run"
+
+
+class NotContending(AioelectError):
+    """The contender that should lead next is not in the queue. ``contenders`` are the identities of those who are, in order."""
+
+    def __init__(self, election: str, identity: str, contenders: tuple[str, ...]) -> None:
+        super().__init__(election, identity, contenders)
+        self.election = election
+        self.identity = identity
+        self.contenders = contenders
+
+    def __str__(self) -> str:
+        listed = ", ".join(map(repr, self.contenders[:20])) or "nobody"
+        return f"{self.identity!r} does not contend for {self.election}. Choose one of those who do: {listed}"
+
+
+class SwitchoverTimeout(AioelectError, TimeoutError):
+    """The leader was asked to step down, and did not, within ``timeout`` seconds. The request was taken back."""
+
+    def __init__(self, election: str, timeout: float, leader: str | None) -> None:
+        super().__init__()  # an OSError takes its arguments for errno, text and file name
+        self.args = (election, timeout, leader)
+        self.election = election
+        self.timeout = timeout
+        self.leader = leader
+
+    def __str__(self) -> str:
+        if self.leader is None:
+            return f"who leads {self.election} could not be read within {self.timeout:g} s: check that servers can be reached"
+        return (
+            f"{self.leader!r} did not hand over {self.election} within {self.timeout:g} s. Its body may be slow to end, or it "
+            "is cut off from the servers, or a contender of another library, which can't be asked: then stop its process"
         )
 
 

@@ -20,10 +20,12 @@ __all__ = [
     "ElectionEvent",
     "Event",
     "Expired",
+    "HandoverDelayed",
     "Losing",
     "Lost",
     "NextInLine",
     "OnEvent",
+    "Overrun",
     "Queued",
     "Reconnected",
     "Released",
@@ -63,6 +65,14 @@ class NextInLine(ElectionEvent):
     """Only the leader is before this contender; it keeps its lease warm from here on."""
 
     token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandoverDelayed(ElectionEvent):
+    """Nobody is before this contender, but the last leader did not end by itself: it waits for ``delay`` seconds."""
+
+    token: int
+    delay: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +117,26 @@ class Lost(ElectionEvent):
 
     token: int
     reason: LossReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrun(ElectionEvent):
+    """The body runs on, though its deadline has passed: it blocks the event loop, or refuses cancellation.
+
+    ``stack`` is what the loop's thread is doing. This one goes to ``on_overrun``, in the watchdog's thread, and never to
+    ``on_event``.
+    """
+
+    token: int
+    stack: str
+
+    def describe(self) -> str:
+        """A report for people."""
+        return (
+            f"the body of {self.identity!r} runs on, though leadership of {self.election} (token {self.token:#x}) is not proven "
+            "any more and somebody else may lead: it blocks the event loop, or refuses to be cancelled. The loop's thread:\n"
+            f"{self.stack}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

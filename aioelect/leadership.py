@@ -12,9 +12,10 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from aioelect.candidate import Candidate, Leader
+from aioelect.candidate import Candidate
 from aioelect.errors import ElectionTimeout, LeadershipLost
 from aioelect.events import OnEvent
+from aioelect.leader import Leader, OnOverrun
 from aioelect.model import LossReason
 from aioelect.zookeeper.client import Client
 
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 PAUSE = 0.5
 """Seconds, at most, before a campaign contends again after a loss: a random part, so that losers don't come as one."""
+
+LAST_CALL = 0.9
+"""The part of the time to drain after which a body is cancelled for good, so that it has ended when that time is over."""
 
 
 def _check_timeout(timeout: float | None) -> None:
@@ -43,6 +47,8 @@ def leadership(
     data: bytes = b"",
     timeout: float | None = None,
     drain: float | None = None,
+    handover_delay: float = 0.0,
+    on_overrun: OnOverrun = "report",
     on_event: OnEvent | None = None,
 ) -> AbstractAsyncContextManager[Leader, bool]:
     """Waits until this contender leads; the block runs only while it does.
@@ -53,11 +59,17 @@ def leadership(
     ``data``      anything for others to read, such as an address; up to about 700 KB.
     ``timeout``   seconds to wait for leadership: None for ever, 0 now or never.
     ``drain``     seconds that the body has to unwind when leadership is lost; a tenth of the session timeout by default.
+    ``handover_delay``  for what can't be fenced: seconds to wait, once elected, if the leader before did not end by itself but
+                  died, or was cut off. Give the same to all contenders: one without it leaves no note of how it ended.
+    ``on_overrun``  what the watchdog does about a body that still runs at its deadline, since it blocks the event loop or refuses
+                  to be cancelled: ``"report"`` it with the stack of the loop's thread, in the log of ``aioelect.election``;
+                  ``"abort"``: end this process (SIGABRT), for somebody else may lead from then on; or call a function with an
+                  :class:`aioelect.events.Overrun`, in the watchdog's thread.
     ``on_event``  called with each :class:`aioelect.events.ElectionEvent`.
 
-    When leadership is lost, the body gets one ordinary cancellation, so that its ``finally`` blocks may await; ``drain``
-    seconds later it is cancelled for good. Then ``LeadershipLost`` comes out, also when the body returned or swallowed the
-    cancellation after the loss. What the body raises by itself comes out as itself. The znode is deleted only after the
+    When leadership is lost, the body gets one ordinary cancellation, so that its ``finally`` blocks may await; when nine tenths
+    of ``drain`` are over it is cancelled for good. Then ``LeadershipLost`` comes out, also when the body returned or swallowed
+    the cancellation after the loss. What the body raises by itself comes out as itself. The znode is deleted only after the
     body has ended.
 
     Raises ``ElectionTimeout``, ``ForeignContender``, ``SequenceExhausted``, ``ClientClosed``, and ``ValueError`` or
@@ -65,7 +77,16 @@ def leadership(
     """
     _check_timeout(timeout)
     opened = _open(client)
-    candidate = Candidate(opened, election, identity=identity, data=data, drain=drain, on_event=on_event)
+    candidate = Candidate(
+        opened,
+        election,
+        identity=identity,
+        data=data,
+        drain=drain,
+        handover_delay=handover_delay,
+        on_overrun=on_overrun,
+        on_event=on_event,
+    )
     block = _lead(opened if isinstance(client, str) else None, candidate, timeout)
     return cast("AbstractAsyncContextManager[Leader, bool]", block)  # a resignation ends the block early, without error
 
@@ -131,7 +152,7 @@ class _Body:
         self._task.cancel(f"leadership of {self._leader.election} ended")
         # After a freeze less may be left than the body was promised; what is not proven any more is no reason to cut it short.
         left = self._leader.remaining() or self._drain
-        self._hard = loop.call_later(min(self._drain, left), self._scope.cancel)
+        self._hard = loop.call_later(LAST_CALL * min(self._drain, left), self._scope.cancel)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -185,6 +206,8 @@ def campaign(
     identity: str | None = None,
     data: bytes = b"",
     drain: float | None = None,
+    handover_delay: float = 0.0,
+    on_overrun: OnOverrun = "report",
     on_event: OnEvent | None = None,
 ) -> Coroutine[Any, Any, T | None]:
     """Runs ``work(leader)`` for each term won, contends again after a loss, and returns what ``work`` returns.
@@ -197,7 +220,16 @@ def campaign(
     opened = _open(client)
 
     def contend() -> AbstractAsyncContextManager[Leader, bool]:
-        return leadership(opened, election, identity=identity, data=data, drain=drain, on_event=on_event)
+        return leadership(
+            opened,
+            election,
+            identity=identity,
+            data=data,
+            drain=drain,
+            handover_delay=handover_delay,
+            on_overrun=on_overrun,
+            on_event=on_event,
+        )
 
     contend()  # so that bad arguments are refused at the call
     return _campaign(opened if isinstance(client, str) else None, opened, contend, work)

@@ -46,6 +46,7 @@ class LossReason(enum.StrEnum):
     NODE_DELETED = "node_deleted"
     CLIENT_CLOSED = "client_closed"
     FOREIGN_CONTENDER = "foreign_contender"
+    STEP_DOWN_REQUESTED = "step_down_requested"
     RESIGNED = "resigned"
 
     def describe(self) -> str:
@@ -59,6 +60,7 @@ _DESCRIPTIONS = {
     LossReason.NODE_DELETED: "somebody deleted its znode",
     LossReason.CLIENT_CLOSED: "the client was closed",
     LossReason.FOREIGN_CONTENDER: "another recipe contends in the same folder",
+    LossReason.STEP_DOWN_REQUESTED: "somebody asked the leader to step down, or to hand over",
     LossReason.RESIGNED: "the leader resigned",
 }
 

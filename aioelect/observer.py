@@ -14,7 +14,7 @@ from aioelect.naming import NATIVE, ZnodeData, check_path
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Listing
 
-__all__ = ["Standings", "get_standing", "observe"]
+__all__ = ["Standings", "get_standing", "observe", "open_client"]
 
 
 def get_standing(client: Client | str, election: str) -> Coroutine[Any, Any, Standing]:
@@ -24,7 +24,7 @@ def get_standing(client: Client | str, election: str) -> Coroutine[Any, Any, Sta
     ``ValueError`` or ``TypeError`` at the call.
     """
     check_path(election, "election path")
-    return _get_standing(*_open(client), election)
+    return _get_standing(*open_client(client), election)
 
 
 async def _get_standing(client: Client, owned: AbstractAsyncContextManager[object], election: str) -> Standing:
@@ -39,7 +39,7 @@ def observe(client: Client | str, election: str) -> AbstractAsyncContextManager[
     Arguments and errors as :func:`get_standing`.
     """
     check_path(election, "election path")
-    return _observe(*_open(client), election)
+    return _observe(*open_client(client), election)
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def _observe(
             standings._stop()
 
 
-def _open(client: Client | str) -> tuple[Client, AbstractAsyncContextManager[object]]:
+def open_client(client: Client | str) -> tuple[Client, AbstractAsyncContextManager[object]]:
     """The client, and what has to be entered around its use: a client of our own, or nothing."""
     if isinstance(client, str):
         opened = Client(client, timeout=30.0)

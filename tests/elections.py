@@ -151,6 +151,13 @@ class Contending:
         assert self.leader is not None
         return self.leader
 
+    async def lost(self) -> aioelect.LossReason:
+        """Waits until its leadership has been lost, and says why."""
+        await soon(asyncio.wait([self.task]))
+        error = self.task.exception()
+        assert isinstance(error, aioelect.LeadershipLost), error
+        return error.reason
+
     async def leave(self) -> None:
         """Ends leadership, or the waiting for it."""
         self._released.set()

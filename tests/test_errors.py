@@ -22,10 +22,13 @@ from aioelect.errors import (
     Executed,
     ForeignContender,
     LeadershipLost,
+    NoLeader,
+    NotContending,
     OutcomeUnknown,
     SequenceExhausted,
     ServerSilent,
     SessionExpired,
+    SwitchoverTimeout,
     TransactionRefused,
 )
 from aioelect.model import LossReason
@@ -44,6 +47,10 @@ SAMPLES: list[AioelectError] = [
     Deposed("/election", 7),
     TransactionRefused(1, "/register", exc.BadVersion()),
     OutcomeUnknown("/election", 7),
+    NoLeader("/election"),
+    NotContending("/election", "c3", ("c1", "c2")),
+    SwitchoverTimeout("/election", 1.5, "c1"),
+    SwitchoverTimeout("/election", 1.5, None),
     ClientClosed("the client is closed"),
     AuthenticationFailed("zk1 refused the credentials"),
 ]

@@ -417,69 +417,6 @@ async def test_lost_reply_to_the_delete_leaves_nothing(
     await eventually(lambda: len(client.janitor) == 0)
 
 
-async def _nothing_left(server: EmbeddedServer, client: aioelect.Client, path: str) -> None:
-    assert await client.exists("/")  # what was sent before has been carried out by now
-    await eventually(lambda: path not in server.tree or server.tree.node(path).stat().children == 0)
-    await eventually(lambda: not client.dependents and not len(client.janitor))
-    assert not client.session.watch_callbacks
-    assert not client.renewals._keepers
-
-
-async def _steps(task: "asyncio.Task[object]", count: int) -> None:
-    """Lets the loop turn; it polls its sockets at every turn."""
-    for _ in range(count):
-        if task.done():
-            return
-        await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize("folder", ["missing", "there"])
-async def test_entering_cancelled_at_each_step_leaves_nothing(embedded: EmbeddedServer, folder: str) -> None:
-    async with aioelect.connect(embedded.hosts, session_timeout=2 * T) as client:
-        for steps in range(1_000):
-            path = f"/entering-{steps}"
-            if folder == "there":
-                await client.create(path)
-
-            async def enter(path: str = path) -> None:
-                async with aioelect.leadership(client, path):
-                    pass
-
-            task = asyncio.create_task(enter())
-            await _steps(task, steps)
-            task.cancel()
-            await soon(asyncio.wait([task]))
-            await _nothing_left(embedded, client, path)
-            if not task.cancelled():
-                assert task.exception() is None
-                assert steps > 10
-                return
-        pytest.fail("it never succeeded")
-
-
-async def test_leaving_cancelled_at_each_step_leaves_nothing(embedded: EmbeddedServer) -> None:
-    async with aioelect.connect(embedded.hosts, session_timeout=2 * T) as client:
-        for steps in range(1_000):
-            path = f"/leaving-{steps}"
-            leaving = asyncio.Event()
-
-            async def lead(path: str = path, leaving: asyncio.Event = leaving) -> None:
-                async with aioelect.leadership(client, path):
-                    leaving.set()
-
-            task = asyncio.create_task(lead())
-            await soon(leaving.wait())
-            await _steps(task, steps)
-            task.cancel()
-            await soon(asyncio.wait([task]))
-            await _nothing_left(embedded, client, path)
-            if not task.cancelled():
-                assert task.exception() is None
-                assert steps > 2
-                return
-        pytest.fail("it never succeeded")
-
-
 # Events
 
 

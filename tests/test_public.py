@@ -29,12 +29,15 @@ PUBLIC = {
     "Leader",
     "LeadershipLost",
     "LossReason",
+    "NoLeader",
+    "NotContending",
     "OutcomeUnknown",
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
     "Standing",
     "Standings",
+    "SwitchoverTimeout",
     "Timing",
     "Transaction",
     "TransactionRefused",
@@ -43,8 +46,10 @@ PUBLIC = {
     "errors",
     "events",
     "get_standing",
+    "hand_over",
     "leadership",
     "observe",
+    "step_down",
 }
 
 OPTIONAL = ("aioelect.cli", "aioelect.testing", "aioelect.__main__")

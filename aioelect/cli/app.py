@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from aioelect.cli.demo import demo
+from aioelect.cli.step_down import step_down
 
 __all__ = ["app"]
 
@@ -19,3 +20,4 @@ def app() -> None:
 
 
 app.add_command(demo)
+app.add_command(step_down)

@@ -20,6 +20,7 @@ from rich.console import Console
 
 import aioelect
 from aioelect.cli import signals
+from aioelect.cli.options import check_hosts
 from aioelect.cli.screen import LiveScreen, PlainScreen, Silence, show_summary
 from aioelect.cli.show import Show
 from aioelect.cli.text import clean
@@ -55,15 +56,6 @@ class Options:
     json: bool
 
 
-def _check_hosts(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        try:
-            Hosts.parse(value)
-        except ValueError as e:
-            raise click.BadParameter(str(e)) from None
-    return value
-
-
 def _check_contenders(context: click.Context, parameter: click.Parameter, value: int) -> int:
     if value < 2:
         raise click.BadParameter(f"{value} can't take over from each other: give 2 or more, up to {MOST}")
@@ -80,7 +72,7 @@ def _check_session_timeout(context: click.Context, parameter: click.Parameter, v
 
 @click.command()
 @click.option(
-    "--hosts", metavar="HOSTS", callback=_check_hosts, help="Use these servers, such as zk1:2181,zk2:2181/app."
+    "--hosts", metavar="HOSTS", callback=check_hosts, help="Use these servers, such as zk1:2181,zk2:2181/app."
 )
 @click.option(
     "--zookeeper", is_flag=True, help="Start a real ZooKeeper (it needs Java) instead of the embedded server."

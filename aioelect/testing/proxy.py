@@ -9,6 +9,7 @@ one request of a chosen opcode, which no fault of a mere byte pipe can aim at.
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -380,7 +381,8 @@ class _Link:
         if all(lane.ended for lane in self.lanes.values()):
             self.close()
         elif sink.transport is not None and not sink.transport.is_closing():
-            sink.transport.write_eof()
+            with contextlib.suppress(OSError):  # it was reset meanwhile, and will say so
+                sink.transport.write_eof()
 
     def close(self, *, reset: bool = False) -> None:
         """End both sockets, with FIN or with RST; what is still held is discarded. Idempotent."""

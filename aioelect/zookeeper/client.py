@@ -242,7 +242,7 @@ class Client(_ZKClient):
         """Makes a znode and gives its path; a ``container`` goes by itself some time after its last child has gone.
 
         Never sends twice: ``ConnectionLoss`` with ``executed`` unknown says that the znode may be there. When the call is
-        cancelled, a znode that came to be all the same is deleted again.
+        cancelled, a znode that came to be all the same is deleted again, unless the answer that would name it is lost, too.
         """
         if container and (ephemeral or sequential):
             raise ValueError("a container can be neither ephemeral nor sequential: choose one")

@@ -36,6 +36,7 @@ class Znode:
     token: int
     owner: int
     created: float
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,14 @@ class Folder:
             return None
         return int(reply.record.stat.ephemeral_owner)
 
+    async def holds(self, name: str) -> bool:
+        """Whether the folder has such a child."""
+        try:
+            await self._session.ask(protocol.ExistsRequest(path=self.locate(name), watch=False))
+        except exc.NoNode:
+            return False
+        return True
+
     async def read(self, name: str, session_id: int | None = None) -> Znode | None:
         """What is in a znode; None where it does not exist."""
         try:
@@ -197,7 +206,7 @@ class Folder:
         except exc.NoNode:
             return None
         stat = reply.record.stat
-        return Znode(reply.record.data, stat.created_zxid, stat.ephemeral_owner, stat.created / 1000)
+        return Znode(reply.record.data, stat.created_zxid, stat.ephemeral_owner, stat.created / 1000, stat.version)
 
     def on_deleted(self, name: str, callback: Callable[[str], object]) -> Callable[[], None]:
         """Calls ``callback`` with the path when the znode is deleted; gives what ends that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -19,7 +20,8 @@ async def test_version(program: Program) -> None:
 async def test_help_names_the_commands(program: Program) -> None:
     outcome = await program.run("--help")
     assert outcome.status == 0
-    assert "demo  Watch leaders come and go." in outcome.out
+    assert re.search(r"demo +Watch leaders come and go\.", outcome.out)
+    assert re.search(r"step-down +Ask the leader of ELECTION to step down\.", outcome.out)
 
 
 async def test_help_of_the_demo_names_its_options(program: Program) -> None:

@@ -1,6 +1,7 @@
 """One contender as a process of its own: ``python -m tests.faults.contender``.
 
-It leads whenever it is elected, and leaves at the end of stdin. What happens to it goes to stdout, a JSON object a line:
+It leads whenever it is elected, and leaves at the end of stdin; a number of seconds in stdin lets it resume its session with that
+timeout. What happens to it goes to stdout, a JSON object a line:
 aioelect's events; ``Leads`` and ``Stops``, the first and the last step of a body; ``Woke``, when a thread beside the event
 loop finds that the process stood still, with what ``check()`` says then; ``Failed`` with an error that ended it all.
 """
@@ -74,7 +75,7 @@ class Credulous(Lease):
         return super().deadline + self.session_timeout
 
 
-async def contend(options: argparse.Namespace) -> None:
+async def contend(options: argparse.Namespace, clients: list[aioelect.Client]) -> None:
     recorder = LeadershipRecorder(options.recorder)
 
     async def lead(leader: aioelect.Leader) -> None:
@@ -94,20 +95,26 @@ async def contend(options: argparse.Namespace) -> None:
     ) as client:
         if options.credulous:
             client.session.lease.__class__ = Credulous
+        clients.append(client)
         await aioelect.campaign(client, options.election, lead, identity=options.identity, on_event=tell_event)
 
 
 async def run(options: argparse.Namespace) -> None:
-    contending = asyncio.ensure_future(contend(options))
+    clients: list[aioelect.Client] = []
+    contending = asyncio.ensure_future(contend(options, clients))
     loop = asyncio.get_running_loop()
 
-    def leave() -> None:
-        if not os.read(0, 100):
+    def obey() -> None:
+        if order := os.read(0, 100):
+            session = clients[0].session
+            session.requested_timeout = float(order)
+            session.drop("to resume with another timeout", silent=True)
+        else:
             loop.remove_reader(0)
             signal.alarm(FAREWELL)
             contending.cancel()
 
-    loop.add_reader(0, leave)
+    loop.add_reader(0, obey)
     with contextlib.suppress(asyncio.CancelledError):
         await contending
 

@@ -334,6 +334,23 @@ async def zookeeper_leader_killed(scene: Scene) -> float:
     return scene.began
 
 
+@fault(keeps=False, session_timeout=6.0)
+async def resumed_with_another_timeout(scene: Scene) -> float:
+    """The session is resumed with twice its timeout and then cut off; a new ZooKeeper leader counts by the first one again."""
+    leader, stage = scene.leader, scene.stage
+    leader.resume_with(2 * scene.timeout)
+    await stage.until("the session is resumed", lambda: leader.since(scene.began, "Reconnected"))
+    await stage.warm(scene.cast, leader)
+    member = stage.ensemble.members[await stage.zookeeper_leader()]
+    for proxy in leader.proxies:
+        proxy.blackhole()
+    await asyncio.to_thread(member.kill)
+    counts_from = await stage.new_zookeeper_leader()
+    await scene.lost()
+    await leader.kill()  # the next one asks for what it should
+    return counts_from
+
+
 @fault(keeps=True, session_timeout=8.0)
 async def rolling_restart(scene: Scene) -> float:
     """All members are restarted, one after the other, each when the one before serves again."""

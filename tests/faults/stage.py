@@ -28,7 +28,7 @@ PATIENCE = 30.0
 """Seconds after which what was waited for will not come any more."""
 
 TICK = 0.2
-"""The servers' tickTime, in seconds. They grant sessions of 0.4 to 8 s."""
+"""The servers' tickTime, in seconds. They grant sessions of 0.4 to 16 s."""
 
 STEADY = 0.7
 """The part of the session timeout for which a leader is proven right after a renewal, when all is well, or more."""
@@ -91,6 +91,12 @@ class Contender:
         await reading
         self._note({"event": "Killed", "at": time.monotonic()})
         self._process = None
+
+    def resume_with(self, session_timeout: float) -> None:
+        """Lets it resume its session with another timeout."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{session_timeout}\n".encode())
 
     def freeze(self) -> None:
         """SIGSTOP."""
@@ -209,7 +215,7 @@ class Stage:
     def __init__(self, contenders: int = 3) -> None:
         # A follower that was cut off goes on answering for 25 ticks, 5 s. Each attempt in vain to form a quorum, and there is one
         # now and then when members are linked through proxies, costs a new ZooKeeper leader 5 ticks.
-        self.ensemble = ZooKeeperEnsemble(tick_time=TICK, sync_limit=25, init_limit=5, max_session_timeout=8.0)
+        self.ensemble = ZooKeeperEnsemble(tick_time=TICK, sync_limit=25, init_limit=5, max_session_timeout=16.0)
         self._count = contenders
         self._cast: Cast | None = None
         self._network = contextlib.AsyncExitStack()

@@ -1,0 +1,57 @@
+"""``aioelect step-down``: a planned change of leaders, without anybody's znode being deleted by hand."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import aioelect
+from aioelect.cli import signals
+from aioelect.cli.options import check_election, check_hosts
+from aioelect.cli.text import clean
+from aioelect.errors import ZooKeeperError
+
+__all__ = ["step_down"]
+
+
+@click.command()
+@click.argument("election", callback=check_election)
+@click.option(
+    "--hosts", metavar="HOSTS", required=True, callback=check_hosts, help="The servers, such as zk1:2181,zk2:2181/app."
+)
+@click.option("--to", metavar="IDENTITY", help="Who shall lead next; by default, whoever is next in line.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    metavar="SECONDS",
+    default=30.0,
+    show_default=True,
+    help="When to give up, and take the request back.",
+)
+def step_down(election: str, hosts: str, to: str | None, timeout: float) -> None:
+    """Ask the leader of ELECTION to step down.
+
+    Its body is cancelled and ends first, then the next one leads. With --to, contenders in between give way.
+
+    The exit status is 0 if that has happened, 1 if not, 2 for bad arguments.
+    """
+    try:
+        new = signals.run(_switch(hosts, election, to, timeout))
+    except signals.Signalled as e:
+        click.echo(f"aioelect step-down: {e.name}, the request was taken back", err=True)
+        sys.exit(e.status)
+    except (aioelect.AioelectError, ZooKeeperError) as e:
+        click.echo(f"aioelect step-down: {clean(str(e))}", err=True)
+        sys.exit(1)
+    if new is None:
+        click.echo(f"nobody leads {clean(election)} now: nobody else contends")
+    else:
+        click.echo(f"{clean(new.identity)} leads {clean(election)} with token {new.token:#x}")
+
+
+async def _switch(hosts: str, election: str, to: str | None, timeout: float) -> aioelect.Contender | None:
+    async with aioelect.connect(hosts, timeout=timeout) as client:
+        if to is None:
+            return await aioelect.step_down(client, election, timeout=timeout)
+        return await aioelect.hand_over(client, election, to, timeout=timeout)

@@ -1,0 +1,56 @@
+"""``aioelect step-down``: a planned change of leaders from a terminal."""
+
+from __future__ import annotations
+
+import aioelect
+from tests import elections
+from tests.elections import Connect, contending
+
+from .program import Program
+
+admin, client, connect = elections.admin, elections.client, elections.connect
+embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+
+
+async def test_the_next_in_line_leads(program: Program, connect: Connect, hosts: str, path: str) -> None:
+    async with contending([await connect(), await connect()], path) as (first, second):
+        await first.elected()
+        outcome = await program.run("step-down", path, "--hosts", hosts)
+        leader = await second.elected()
+        assert (outcome.status, outcome.err) == (0, "")
+        assert outcome.out == f"c1 leads {path} with token {leader.token:#x}\n"
+
+
+async def test_the_one_that_was_named_leads(program: Program, connect: Connect, hosts: str, path: str) -> None:
+    async with contending([await connect() for _ in range(3)], path) as (first, _, third):
+        await first.elected()
+        outcome = await program.run("step-down", path, "--hosts", hosts, "--to", "c2")
+        leader = await third.elected()
+        assert (outcome.status, outcome.err) == (0, "")
+        assert outcome.out == f"c2 leads {path} with token {leader.token:#x}\n"
+
+
+async def test_nobody_may_be_left(program: Program, connect: Connect, hosts: str, path: str) -> None:
+    async with contending([await connect()], path) as (first,):
+        await first.elected()
+        outcome = await program.run("step-down", path, "--hosts", hosts)
+        assert (outcome.status, outcome.out) == (0, f"nobody leads {path} now: nobody else contends\n")
+
+
+async def test_what_can_not_be_is_said_in_one_line(
+    program: Program, hosts: str, path: str, client: aioelect.Client
+) -> None:
+    outcome = await program.run("step-down", path, "--hosts", hosts)
+    assert outcome.status == 1
+    assert outcome.err.startswith(f"aioelect step-down: nobody contends for {path}")
+    async with aioelect.leadership(client, path, identity="me\x1b[2J"):
+        outcome = await program.run("step-down", path, "--hosts", hosts, "--to", "you")
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1
+    assert "'you' does not contend" in outcome.err
+    assert "\x1b" not in outcome.err
+
+
+async def test_bad_arguments(program: Program) -> None:
+    for arguments in (["/e"], ["e", "--hosts", "h"], ["/e", "--hosts", ""], ["/e", "--hosts", "h", "--timeout", "0"]):
+        assert (await program.run("step-down", *arguments)).status == 2
