@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import select
 import threading
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias
@@ -21,6 +23,8 @@ from aioelect.zookeeper.multi import Done, Operation
 __all__ = ["Leader", "OnOverrun", "check_on_overrun"]
 
 log = logging.getLogger("aioelect.election")
+
+STDERR = 2
 
 OnOverrun: TypeAlias = Literal["report", "abort"] | Callable[[events.Overrun], object]
 """What the watchdog does about a body that runs on past its deadline."""
@@ -67,6 +71,7 @@ class Leader:
         self._pid = os.getpid()
         self._reason: LossReason | None = None
         self._void = False
+        self._finished = False
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[LossReason] = self._loop.create_future()
         self._body: Callable[[], None] | None = None
@@ -154,7 +159,7 @@ class Leader:
 
     def _finish(self) -> None:
         """Nobody acts on it any more: from here on the znode may go, and nothing is proven."""
-        self._void = True
+        self._void = self._finished = True
         if self._guard is not None:
             self._guard.release()
         if self._timer is not None:
@@ -197,6 +202,8 @@ class _Ward:
 
     def overrun(self) -> None:
         leader, on_overrun = self._leader, self._candidate.on_overrun
+        if leader._finished:  # a moment ago
+            return
         overrun = events.Overrun(
             at=leader._session.world.monotonic(),
             election=leader.election,
@@ -207,7 +214,17 @@ class _Ward:
         if on_overrun == "report":
             log.error("%s", overrun.describe())
         elif on_overrun == "abort":
-            os.write(2, f"aioelect ends this process: {overrun.describe()}\n".encode())  # not by way of any lock
+            _last_words(f"aioelect ends this process: {overrun.describe()}\n")
             os.abort()
         else:
             on_overrun(overrun)
+
+
+def _last_words(text: str) -> None:
+    """Writes to stderr what fits, if anybody reads there: neither a lock nor a full pipe may keep the process alive."""
+    said = text.encode(errors="replace")
+    if len(said) > select.PIPE_BUF:  # the end of a stack tells most
+        said = said[:500] + b" ... " + said[505 - select.PIPE_BUF :]
+    with contextlib.suppress(OSError, ValueError):
+        if select.select([], [STDERR], [], 0)[1]:
+            os.write(STDERR, said)

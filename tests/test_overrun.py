@@ -178,6 +178,28 @@ def test_abort_ends_the_process_at_the_deadline_and_says_why() -> None:
     assert "block_here" in ended.stderr
 
 
+def test_abort_ends_the_process_though_nobody_reads_its_stderr() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import os\nos.set_blocking(2, False)\n" + FILLS + textwrap.dedent(ABORTS)],
+        stderr=subprocess.PIPE,
+        preexec_fn=_no_core_dump,
+    )
+    try:
+        assert process.wait(50) == -signal.SIGABRT
+    finally:
+        process.kill()
+        process.communicate()
+
+
+FILLS = """
+try:
+    while os.write(2, bytes(65536)):
+        pass
+except BlockingIOError:
+    os.set_blocking(2, True)
+"""
+
+
 def _no_core_dump() -> None:
     import resource
 

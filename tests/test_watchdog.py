@@ -698,15 +698,15 @@ def test_to_make_a_world_starts_no_thread() -> None:
 
 
 def test_there_is_one_thread_whoever_starts_it(dog: Watchdog) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     starters = [threading.Thread(target=dog.start) for _ in range(8)]
     for starter in starters:
         starter.start()
     for starter in starters:
         starter.join()
     dog.guard(Ward(boottime() + 3600))
-    assert threading.active_count() == before + 1
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "aioelect watchdog"]
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "aioelect watchdog"
     assert thread.daemon
 
 

@@ -14,6 +14,9 @@ from aioelect.errors import ZooKeeperError
 
 __all__ = ["step_down"]
 
+SESSION_TIMEOUT = 2.0
+"""Seconds, or what the servers grant: a request goes so long after this process, should it die."""
+
 
 @click.command()
 @click.argument("election", callback=check_election)
@@ -51,7 +54,7 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float) -> None
 
 
 async def _switch(hosts: str, election: str, to: str | None, timeout: float) -> aioelect.Contender | None:
-    async with aioelect.connect(hosts, timeout=timeout) as client:
+    async with aioelect.connect(hosts, session_timeout=SESSION_TIMEOUT, timeout=timeout) as client:
         if to is None:
             return await aioelect.step_down(client, election, timeout=timeout)
         return await aioelect.hand_over(client, election, to, timeout=timeout)
