@@ -27,6 +27,7 @@ from aioelect.errors import (
     SessionExpired,
     SwitchoverTimeout,
     TransactionRefused,
+    UnexpectedAcl,
 )
 from aioelect.fencing import Transaction
 from aioelect.leader import Leader
@@ -66,6 +67,7 @@ __all__ = [
     "Timing",
     "Transaction",
     "TransactionRefused",
+    "UnexpectedAcl",
     "campaign",
     "connect",
     "errors",

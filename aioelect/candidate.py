@@ -26,6 +26,7 @@ from aioelect.handover import Handover, check_handover_delay
 from aioelect.leader import Leader, OnOverrun, check_on_overrun
 from aioelect.model import LossReason, Timing
 from aioelect.naming import NATIVE, ZnodeData, check_identity, check_path
+from aioelect.zookeeper.access import Acl
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
 
@@ -50,6 +51,7 @@ class Candidate:
         *,
         identity: str | None = None,
         data: bytes = b"",
+        acl: Acl | None = None,
         drain: float | None = None,
         handover_delay: float = 0.0,
         on_overrun: OnOverrun = "report",
@@ -69,7 +71,8 @@ class Candidate:
         self.client = client
         self.session = client.session
         self.election = election
-        self.folder = Folder(client, election)
+        self.access = client.make_access(acl)
+        self.folder = Folder(client, election, self.access.acl)
         host, pid, random = socket.gethostname(), os.getpid(), self.session.world.random
         self.identity = check_identity(f"{host}:{pid}:{random.getrandbits(24):06x}" if identity is None else identity)
         self._nonce = f"{random.getrandbits(128):032x}"
@@ -79,7 +82,7 @@ class Candidate:
         self.handover_delay = check_handover_delay(handover_delay)
         self.on_overrun = check_on_overrun(on_overrun)
         self._on_event = on_event
-        self._control = Control(client, election, self._spawn, self._requested)
+        self._control = Control(client, election, self._spawn, self._requested, self.access)
         self._handover: Handover | None = None
         self._taking_over: asyncio.Task[None] | None = None
         self._machine = candidacy.Candidacy(NATIVE)
@@ -95,7 +98,7 @@ class Candidate:
         self._kept: str | None = None
         self._trigger = 0.0
         self._changed = asyncio.Event()
-        self._started = False
+        self._started = self._has_joined = False
         self._withdrawing: asyncio.Task[None] | None = None
         self._told_lost: int | None = None
 
@@ -112,6 +115,7 @@ class Candidate:
         *,
         identity: str | None = None,
         data: bytes = b"",
+        acl: Acl | None = None,
         drain: float | None = None,
         handover_delay: float = 0.0,
         on_overrun: OnOverrun = "report",
@@ -123,6 +127,7 @@ class Candidate:
             election,
             identity=identity,
             data=data,
+            acl=acl,
             drain=drain,
             handover_delay=handover_delay,
             on_overrun=on_overrun,
@@ -144,7 +149,7 @@ class Candidate:
         self.client.dependents[self] = None
         try:
             self._post(candidacy.Enter())
-            await self._until(lambda: self._place is not None)
+            await self._until(lambda: self._has_joined)
         except BaseException:
             await self.withdraw()
             raise
@@ -346,7 +351,10 @@ class Candidate:
     async def _create(self, entry: int) -> None:
         place = await self.folder.enter(NATIVE.prefix, self._payload, self._nonce)
         self._place = place
+        await self.access.learn(self.folder.locate(place.name), place.session_id)
+        await self.access.check(self.folder.location, place.session_id)
         _check_drain(self._drain, self.session.timing)  # the server may have granted another session timeout
+        self._has_joined = True
         self._post(candidacy.Entered(entry, place.name, place.token))
         if place.session_id != self.session.session_id:
             self._post(candidacy.SessionEnded())
@@ -499,7 +507,7 @@ class Candidate:
     def _has_taken_over(self, place: Place) -> bool:
         """Whether nothing is left to wait for of the term before; begins to see to it."""
         if self._handover is None or self._handover.place != place:
-            self._handover = Handover(self.client, self.election, place, self.handover_delay)
+            self._handover = Handover(self.client, self.election, place, self.handover_delay, self.access)
             self._taking_over = self._spawn(self._take_over, self._handover)
         return self._handover.is_noted
 

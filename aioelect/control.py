@@ -14,11 +14,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aioelect.errors import AioelectError, ClientClosed, ZooKeeperError
+from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder
 
@@ -50,9 +51,9 @@ class Request:
         return found and cls(int(found[1], 16), found[2])
 
 
-def control_folder(client: Client, election: str) -> Folder:
-    """Where requests to the leader of ``election`` stand."""
-    return Folder(client, f"{election}-control")
+def control_folder(client: Client, election: str, acl: Sequence[Any] | None = None) -> Folder:
+    """Where requests to the leader of ``election`` stand; ``acl``: of what is made there."""
+    return Folder(client, f"{election}-control", acl)
 
 
 class Control:
@@ -64,7 +65,9 @@ class Control:
         election: str,
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]],
         changed: Callable[[], None],
+        access: Access,
     ) -> None:
+        self._access = access
         self._control = control_folder(client, election)
         self._folder = Folder(client, election)
         self._spawn = spawn
@@ -118,6 +121,8 @@ class Control:
         requests = []
         try:
             listing = await self._control.list_and_watch()
+            if listing is not None:
+                await self._access.check(self._control.location)
             for name in listing.names if listing else ():
                 request = Request.parse(name)
                 if request and (request.successor is None or await self._folder.holds(request.successor)):

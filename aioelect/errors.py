@@ -11,6 +11,7 @@
     ├── NoLeader                  nobody leads who could be asked to step down
     ├── NotContending             who should lead next is not in the queue   (.identity, .contenders)
     ├── SwitchoverTimeout         the leader did not step down in time       (a TimeoutError)
+    ├── UnexpectedAcl             a folder that others may write to          (.path, .expected, .found)
     ├── ForeignContender          a sibling znode of another election recipe (.name)
     ├── SequenceExhausted         the folder's counter is about to wrap      (.name)
     ├── SessionExpired            ZooKeeper ended the session                (an aiozk.exc.SessionLost)
@@ -54,6 +55,7 @@ __all__ = [
     "SessionExpired",
     "SwitchoverTimeout",
     "TransactionRefused",
+    "UnexpectedAcl",
     "ZooKeeperError",
 ]
 
@@ -177,6 +179,22 @@ class SwitchoverTimeout(AioelectError, TimeoutError):
         return (
             f"{self.leader!r} did not hand over {self.election} within {self.timeout:g} s. Its body may be slow to end, or it "
             "is cut off from the servers, or a contender of another library, which can't be asked: then stop its process"
+        )
+
+
+class UnexpectedAcl(AioelectError):
+    """A folder of the election has another ACL than the znodes that were to be protected in it."""
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        super().__init__(path, expected, found)
+        self.path = path
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has the ACL [{self.found}], and not [{self.expected}] as asked for by acl=: what is in it is not "
+            "protected as you want it. Set that ACL on it, or delete it if nobody uses it, or ask for the ACL that it has"
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from aioelect.errors import ConnectionLoss, Deposed, Executed, OutcomeUnknown, SessionExpired, TransactionRefused
 from aioelect.naming import check_path
+from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client, check_data
 from aioelect.zookeeper.folder import Folder
 from aioelect.zookeeper.multi import Check, Create, Delete, Done, Operation, Refused, Set, commit
@@ -27,12 +28,15 @@ NOBODY = "none"
 class Fence:
     """The fence of one term: bound to one znode, one token and one session, and never moved to another."""
 
-    def __init__(self, client: Client, election: str, own_path: str, token: int, session_id: int) -> None:
+    def __init__(
+        self, client: Client, election: str, own_path: str, token: int, session_id: int, access: Access
+    ) -> None:
         self.election = election
         self.token = token
         self._client = client
         self._session_id = session_id
         self._path = f"{election}-fence"
+        self._access = access
         self._folder = Folder(client, self._path)
         self._own_name = f"{token:016x}"
         self._own_znode = Check(own_path)
@@ -61,6 +65,7 @@ class Fence:
         folder_exists = False
         while not self._claimed:
             try:
+                await self._access.check(self._folder.location, session_id=self._session_id)
                 names = await self._folder.names(self._session_id)
             except SessionExpired as e:
                 raise Deposed(self.election, self.token) from e
@@ -80,9 +85,12 @@ class Fence:
 
     def _change_of_writer(self, names: Sequence[str], folder_exists: bool) -> tuple[Operation, ...]:
         if names:
-            return *(Delete(self._folder.display(name)) for name in names), Create(self._guards[1].path)
-        nobody = Create(self._folder.display(NOBODY))
-        return (nobody,) if folder_exists else (Create(self._path), nobody)
+            return *(Delete(self._folder.display(name)) for name in names), self._make(self._guards[1].path)
+        nobody = self._make(self._folder.display(NOBODY))
+        return (nobody,) if folder_exists else (self._make(self._path), nobody)
+
+    def _make(self, path: str) -> Create:
+        return Create(path, acl=self._access.acl)
 
     async def _send(self, operations: Sequence[Operation]) -> tuple[Done, ...] | Refused:
         try:

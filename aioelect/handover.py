@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 
 from aioelect.errors import ClientClosed, ConnectionLoss, SessionExpired
+from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
 from aioelect.zookeeper.multi import Check, Create, Delete, Refused, Set, commit
@@ -32,11 +33,12 @@ def check_handover_delay(delay: float) -> float:
 class Handover:
     """How one term begins and ends, where ``delay`` seconds have to pass after an unclean end of the one before."""
 
-    def __init__(self, client: Client, election: str, place: Place, delay: float) -> None:
+    def __init__(self, client: Client, election: str, place: Place, delay: float, access: Access) -> None:
         self.place = place
         self.is_noted = False
         self._client = client
         self._delay = delay
+        self._access = access
         self._folder = Folder(client, election)
         self._own_path = self._folder.display(place.name)
         self._path = f"{election}-term"
@@ -52,6 +54,7 @@ class Handover:
         waited = False
         refused: tuple[int | None, Exception] | None = None
         while True:
+            await self._access.check(self._parent.locate(self._name), session_id=self.place.session_id)
             last = await self._parent.read(self._name, self.place.session_id)
             if last is not None and last.data == self._note(ended=False):  # ours: the answer to it was lost
                 return self._noted(last.version)
@@ -63,7 +66,8 @@ class Handover:
                 waiting()
                 await asyncio.sleep(self._delay)
             note = self._note(ended=False)
-            write = Create(self._path, note) if version is None else Set(self._path, note, version)
+            create = Create(self._path, note, acl=self._access.acl)
+            write = create if version is None else Set(self._path, note, version)
             try:
                 outcome = await commit(self._client, (Check(self._own_path), write), self.place.session_id)
             except ConnectionLoss:

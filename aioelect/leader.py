@@ -16,6 +16,7 @@ from aioelect.errors import Deposed, LeadershipLost
 from aioelect.fencing import Fence, Transaction
 from aioelect.model import LossReason
 from aioelect.watchdog import Guard, format_stack
+from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Place
 from aioelect.zookeeper.multi import Done, Operation
@@ -44,6 +45,7 @@ class Contending(Protocol):
     identity: str
     election: str
     on_overrun: OnOverrun
+    access: Access
 
     @property
     def drain(self) -> float: ...
@@ -67,7 +69,7 @@ class Leader:
         self._candidate = candidate
         self._session = candidate.client.session
         self._session_id = place.session_id
-        self._fence = Fence(candidate.client, self.election, self.path, self.token, self._session_id)
+        self._fence = Fence(candidate.client, self.election, self.path, self.token, self._session_id, candidate.access)
         self._pid = os.getpid()
         self._reason: LossReason | None = None
         self._void = False

@@ -17,6 +17,7 @@ from aioelect.errors import ElectionTimeout, LeadershipLost
 from aioelect.events import OnEvent
 from aioelect.leader import Leader, OnOverrun
 from aioelect.model import LossReason
+from aioelect.zookeeper.access import Acl
 from aioelect.zookeeper.client import Client
 
 __all__ = ["campaign", "leadership"]
@@ -46,6 +47,7 @@ def leadership(
     identity: str | None = None,
     data: bytes = b"",
     timeout: float | None = None,
+    acl: Acl | None = None,
     drain: float | None = None,
     handover_delay: float = 0.0,
     on_overrun: OnOverrun = "report",
@@ -58,6 +60,8 @@ def leadership(
     ``identity``  what others see of this contender; host, pid and six random digits by default.
     ``data``      anything for others to read, such as an address; up to about 700 KB.
     ``timeout``   seconds to wait for leadership: None for ever, 0 now or never.
+    ``acl``       of the election's znodes, and of the folders around them: ``"open"``, ``"creator"``, ``"creator+read"`` or a
+                  list of ``aiozk.ACL``; by default, what the client was given. See :func:`connect`.
     ``drain``     seconds that the body has to unwind when leadership is lost; a tenth of the session timeout by default.
     ``handover_delay``  for what can't be fenced: seconds to wait, once elected, if the leader before did not end by itself but
                   died, or was cut off. Give the same to all contenders: one without it leaves no note of how it ended.
@@ -72,8 +76,9 @@ def leadership(
     the cancellation after the loss. What the body raises by itself comes out as itself. The znode is deleted only after the
     body has ended.
 
-    Raises ``ElectionTimeout``, ``ForeignContender``, ``SequenceExhausted``, ``ClientClosed``, and ``ValueError`` or
-    ``TypeError`` at the call. Enter and leave it in one task: for a fixture that does not, use :class:`Candidate`.
+    Raises ``ElectionTimeout``, ``ForeignContender``, ``SequenceExhausted``, ``UnexpectedAcl``, ``ClientClosed``, and
+    ``ValueError`` or ``TypeError`` at the call. Enter and leave it in one task; for a fixture that does not, there is
+    :class:`Candidate`.
     """
     _check_timeout(timeout)
     opened = _open(client)
@@ -82,6 +87,7 @@ def leadership(
         election,
         identity=identity,
         data=data,
+        acl=acl,
         drain=drain,
         handover_delay=handover_delay,
         on_overrun=on_overrun,
@@ -205,6 +211,7 @@ def campaign(
     *,
     identity: str | None = None,
     data: bytes = b"",
+    acl: Acl | None = None,
     drain: float | None = None,
     handover_delay: float = 0.0,
     on_overrun: OnOverrun = "report",
@@ -225,6 +232,7 @@ def campaign(
             election,
             identity=identity,
             data=data,
+            acl=acl,
             drain=drain,
             handover_delay=handover_delay,
             on_overrun=on_overrun,

@@ -80,8 +80,9 @@ async def _ask(
     client: Client, election: str, standings: Standings, leader: Contender, successor: Contender | None
 ) -> Contender | None:
     """Lets the request stand until it is fulfilled, or can't be any more."""
+    acl = await client.get_acl(election)  # a request is as well protected as what it is about
     request = Request(leader.token, None if successor is None else successor.path.rpartition("/")[2])
-    control = control_folder(client, election)
+    control = control_folder(client, election, acl)
     host, pid, random = socket.gethostname(), os.getpid(), client.session.world.random
     nonce = f"{random.getrandbits(128):032x}"
     asker = ZnodeData(f"{host}:{pid}", b"", host, pid, nonce)

@@ -30,6 +30,7 @@ from aioelect.errors import (
     SessionExpired,
     SwitchoverTimeout,
     TransactionRefused,
+    UnexpectedAcl,
 )
 from aioelect.model import LossReason
 
@@ -51,6 +52,7 @@ SAMPLES: list[AioelectError] = [
     NotContending("/election", "c3", ("c1", "c2")),
     SwitchoverTimeout("/election", 1.5, "c1"),
     SwitchoverTimeout("/election", 1.5, None),
+    UnexpectedAcl("/election", "digest:'me':rwcda", "world:'anyone':rwcda"),
     ClientClosed("the client is closed"),
     AuthenticationFailed("zk1 refused the credentials"),
 ]

@@ -108,7 +108,8 @@ async def test_deposed_by_a_wiped_folder_where_the_own_name_belongs_to_another(
         leader = await candidate.wait_elected()
         assert client.session.session_id is not None
         claimed, unclaimed = (
-            Fence(client, path, leader.path, leader.token, client.session.session_id) for _ in range(2)
+            Fence(client, path, leader.path, leader.token, client.session.session_id, client.make_access())
+            for _ in range(2)
         )
         await claimed.commit([Set(register, b"1")])
         await admin.deleteall(path)

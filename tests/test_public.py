@@ -41,6 +41,7 @@ PUBLIC = {
     "Timing",
     "Transaction",
     "TransactionRefused",
+    "UnexpectedAcl",
     "campaign",
     "connect",
     "errors",

@@ -26,6 +26,7 @@ from aioelect.model import Timing
 from aioelect.naming import MAX_ENCODED, check_path
 from aioelect.ports import World
 from aioelect.zookeeper import wire
+from aioelect.zookeeper.access import Access, Acl, make_acl
 from aioelect.zookeeper.hosts import Hosts
 from aioelect.zookeeper.janitor import Janitor
 from aioelect.zookeeper.renewals import Renewals
@@ -88,6 +89,7 @@ class Client(_ZKClient):
         margin: float | None = None,
         tick_time: float | None = None,
         auth: Auth | Sequence[Auth] = (),
+        acl: Acl = "open",
         on_event: OnEvent | None = None,
         world: World | None = None,
     ) -> None:
@@ -110,7 +112,8 @@ class Client(_ZKClient):
             on_event=on_event,
             world=world,
         )
-        self.default_acl = list(default_acl or [protocol.UNRESTRICTED_ACCESS])
+        self._authenticates = bool(auth)
+        self.default_acl = list(default_acl) if default_acl else make_acl(acl, authenticated=self._authenticates)
         self.stat_cache: OrderedDict[str, Stat] = OrderedDict()
         self.recipes: Any = RecipeProxy(self)
         self.janitor = Janitor(self.session)
@@ -164,6 +167,11 @@ class Client(_ZKClient):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def make_access(self, acl: Acl | None = None) -> Access:
+        """The ACL of one election's znodes; ``None`` for what :func:`connect` was given. Errors as :func:`make_acl`."""
+        entries = self.default_acl if acl is None else make_acl(acl, authenticated=self._authenticates)
+        return Access(self.session, entries)
 
     @property
     def features(self) -> Features:
@@ -393,6 +401,7 @@ def connect(
     margin: float | None = None,
     tick_time: float | None = None,
     auth: Auth | Sequence[Auth] = (),
+    acl: Acl = "open",
     on_event: OnEvent | None = None,
     world: World | None = None,
 ) -> _Connecting:
@@ -404,6 +413,9 @@ def connect(
     ``request_timeout``  seconds that a request waits for its answer, reconnects included; the session timeout by default.
     ``renew_every``, ``margin``, ``tick_time``  see :class:`aioelect.Timing`.
     ``auth``             credentials, or several; see :class:`aioelect.Digest`.
+    ``acl``              of znodes that this client makes, elections' included. ``"open"``: anybody may do anything;
+                         ``"creator"``: only who has the credentials of ``auth``; ``"creator+read"``: others may read; or a list
+                         of ``aiozk.ACL``.
     ``on_event``         called with each :class:`aioelect.events.ClientEvent`.
 
     Raises ``ValueError`` at the call for what can't work, ``ConnectTimeout`` and ``AuthenticationFailed`` when awaited.
@@ -418,6 +430,7 @@ def connect(
             margin=margin,
             tick_time=tick_time,
             auth=auth,
+            acl=acl,
             on_event=on_event,
             world=world,
         )

@@ -48,16 +48,22 @@ class Listing:
 
 
 class Folder:
-    """``path`` as the client's user knows it; names are those of children."""
+    """``path`` as the client's user knows it; names are those of children. ``acl``: of what is made; the client's by default."""
 
-    def __init__(self, client: Client, path: str) -> None:
+    def __init__(self, client: Client, path: str, acl: Sequence[Any] | None = None) -> None:
         self.path = path
+        self.acl = acl
         self._client = client
         self._root = client.normalize_path(path)
 
     @property
     def _session(self) -> Session:
         return self._client.session
+
+    @property
+    def location(self) -> str:
+        """The path of the folder as the server knows it."""
+        return self._root
 
     def locate(self, name: str) -> str:
         """The path of ``name`` as the server knows it."""
@@ -69,13 +75,13 @@ class Folder:
 
     # The own znode
 
-    async def enter(self, prefix: str, payload: bytes, nonce: str, acl: Sequence[Any] | None = None) -> Place:
+    async def enter(self, prefix: str, payload: bytes, nonce: str) -> Place:
         """Makes an ephemeral sequential znode, on whatever session lives, waiting for servers as long as it takes.
 
         Exactly one: when the reply was lost, the znode is found again by its nonce. When this is cancelled, none is left.
         """
         request = protocol.Create2Request(
-            path=self.locate(prefix), data=payload, acl=list(acl or self._client.default_acl)
+            path=self.locate(prefix), data=payload, acl=list(self.acl or self._client.default_acl)
         )
         request.set_flags(ephemeral=True, sequential=True)
         while True:
@@ -86,7 +92,7 @@ class Folder:
                 stat = reply.record.stat
                 return Place(_name_of(reply.record.path), stat.created_zxid, session_id)
             except exc.NoNode:
-                await self._client.ensure_container(self.path)
+                await self._client.ensure_container(self.path, self.acl)
             except SessionExpired:
                 continue
             except ConnectionLoss as e:
