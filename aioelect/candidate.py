@@ -287,9 +287,11 @@ class Candidate:
 
     def _pump(self) -> None:
         batch, self._inbox = self._inbox, []
+        machine = self._machine
         try:
-            for command in self._machine.receive(batch):
-                self._perform(command)
+            for command in machine.receive(batch):
+                if machine is self._machine:  # unless a command before has made it contend anew
+                    self._perform(command)
         except Exception as e:
             self._fail(e)
 
@@ -459,7 +461,7 @@ class Candidate:
         self._control.watch()
         if self._kept is None:
             self._kept = self.folder.locate(self._own_place().name)
-            self.client.renewals.keep(self._kept, self._renewed)
+            self.client.renewals.keep(self._kept, self._renewed, self.drain)
 
     def _stand_back(self) -> None:
         self._control.unwatch()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aioelect.errors import AioelectError, ClientClosed, ZooKeeperError
+from aioelect.errors import AioelectError, ClientClosed, SessionExpired, ZooKeeperError
 from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder
@@ -127,8 +127,8 @@ class Control:
                 request = Request.parse(name)
                 if request and (request.successor is None or await self._folder.holds(request.successor)):
                     requests.append(request)  # a successor that has left the queue is no reason to step down
-        except ClientClosed:
-            return
+        except (ClientClosed, SessionExpired):
+            return  # the candidacy has ended with it
         except (AioelectError, ZooKeeperError) as e:
             log.warning("requests to the leader of %s can't be read, and are not followed: %s", self._folder.path, e)
         self._requests = tuple(requests)

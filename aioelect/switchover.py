@@ -20,6 +20,7 @@ from aioelect.model import Contender, Standing
 from aioelect.naming import ZnodeData, check_identity, check_path
 from aioelect.observer import Standings, get_standing, observe, open_client
 from aioelect.zookeeper.client import Client
+from aioelect.zookeeper.folder import Folder
 
 __all__ = ["hand_over", "step_down"]
 
@@ -80,7 +81,7 @@ async def _ask(
     client: Client, election: str, standings: Standings, leader: Contender, successor: Contender | None
 ) -> Contender | None:
     """Lets the request stand until it is fulfilled, or can't be any more."""
-    acl = await client.get_acl(election)  # a request is as well protected as what it is about
+    acl = await Folder(client, election).read_acl()  # a request is as well protected as what it is about
     request = Request(leader.token, None if successor is None else successor.path.rpartition("/")[2])
     control = control_folder(client, election, acl)
     host, pid, random = socket.gethostname(), os.getpid(), client.session.world.random

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,8 @@ class Folder:
                 stat = reply.record.stat
                 return Place(_name_of(reply.record.path), stat.created_zxid, session_id)
             except exc.NoNode:
-                await self._client.ensure_container(self.path, self.acl)
+                with contextlib.suppress(ConnectionLoss):  # then the next round waits for servers, and tries again
+                    await self._client.ensure_container(self.path, self.acl)
             except SessionExpired:
                 continue
             except ConnectionLoss as e:
@@ -194,6 +196,15 @@ class Folder:
         except exc.NoNode:
             return None
         return int(reply.record.stat.ephemeral_owner)
+
+    async def read_acl(self) -> Sequence[Any] | None:
+        """The folder's ACL; None where there is no folder."""
+        try:
+            reply = await self._session.ask(protocol.GetACLRequest(path=self._root))
+        except exc.NoNode:
+            return None
+        acl: Sequence[Any] = reply.record.acl
+        return acl
 
     async def holds(self, name: str) -> bool:
         """Whether the folder has such a child."""

@@ -30,17 +30,20 @@ class Renewals:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._keepers: dict[str, Callable[[], None]] = {}
+        self._keepers: dict[str, tuple[Callable[[], None], float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
         self._probed: set[str] = set()
 
-    def keep(self, path: str, renewed: Callable[[], None]) -> None:
-        """Renews with the own ephemeral ``path`` (as the server knows it), and calls ``renewed`` after each proof."""
+    def keep(self, path: str, renewed: Callable[[], None], drain: float) -> None:
+        """Renews with the own ephemeral ``path`` (as the server knows it), and calls ``renewed`` after each proof.
+
+        ``drain`` is how many seconds before the deadline the next proof has to be there.
+        """
         if not self._keepers:
             self._session.observe(self)
             self._session.be_patient(self._session.timing.ride_out / 2)
-        self._keepers[path] = renewed
+        self._keepers[path] = renewed, drain
         if self._timer is None:
             self._renew()
 
@@ -72,9 +75,8 @@ class Renewals:
         loop = asyncio.get_running_loop()
         now = session.world.clock()
         wait = session.timing.renew_every
-        if (
-            session.lease.remaining(now) <= session.timing.drain + wait
-        ):  # cold, or too short to wait: as soon as the rule allows
+        drain = max(drain for _, drain in self._keepers.values())
+        if session.lease.remaining(now) <= drain + wait:  # cold, or too short to wait: as soon as the rule allows
             ripens_in = session.lease.ripe_at - now
             wait = min(wait, ripens_in if ripens_in > 0 else session.timing.tick_time / 16)
         self._timer = loop.call_later(wait, self._renew)
@@ -90,7 +92,7 @@ class Renewals:
             verdict = e
         if isinstance(verdict, protocol.CheckVersionResponse):
             if self._session.lease.renewed(reply.sent, reply.acknowledged):
-                for renewed in list(self._keepers.values()):
+                for renewed, _ in list(self._keepers.values()):
                     renewed()
         else:
             log.info("renewal with %r was refused: %r", path, verdict)

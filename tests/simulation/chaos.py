@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from aioelect.testing import jute
 
+from .asker import Asker
 from .contender import Process
 from .ensemble import Ensemble, Leading, Member
 from .loop import Kernel
@@ -32,6 +33,7 @@ class Chaos:
         referee: Referee,
         source: random.Random,
         session_timeout: float,
+        ask: Callable[[str, bool, float], Asker],
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._kernel = kernel
@@ -41,6 +43,7 @@ class Chaos:
         self._referee = referee
         self._random = source
         self._measure = session_timeout
+        self._ask = ask
         self._undo: dict[int, Undo] = {}
         self._numbers = itertools.count()
         self._active = False
@@ -233,6 +236,34 @@ class Chaos:
         if self._active and (undo := self._crash(member)) is not None:
             self._undo_later(undo, 0.5)
 
+    # Planned changes of leaders.
+
+    def step_down(self) -> None:
+        self._switch(hands_over=False)
+
+    def hand_over(self) -> None:
+        self._switch(hands_over=True)
+
+    def _switch(self, *, hands_over: bool) -> None:
+        """Asked for; the asker may give up, die, or be cut off in the middle."""
+        patience = 30.0 if self._random.random() < 0.7 else 2 * self._measure * self._random.random()
+        asker = self._ask(self._random.choice(self._processes[0].elections), hands_over, patience)
+        middle = 0.002 * (2 * self._measure / 0.002) ** self._random.random()
+        members = [each.name for each in self._ensemble.members]
+        match self._random.choices(["patience", "give up", "crash", "die silently", "cut off"], [8, 3, 2, 2, 3])[0]:
+            case "give up":
+                self._kernel.call_later(middle, asker.give_up)
+            case "crash":
+                self._kernel.call_later(middle, lambda: asker.crash(silent=False))
+            case "die silently":
+                self._kernel.call_later(middle, lambda: asker.crash(silent=True))
+            case "cut off":
+                self._kernel.call_later(middle, self._cut_off, self.between(asker.name, members))
+
+    def _cut_off(self, ways: list[tuple[str, str]]) -> None:
+        if self._active:
+            self._undo_later(self.block(*ways), self._duration())
+
     # Processes.
 
     def freeze(self) -> None:
@@ -260,7 +291,6 @@ class Chaos:
         names = sorted(leading.member.tree.node(election).children, key=lambda name: name[-10:])
         if names:
             path = f"{election}/{names[0] if self._random.random() < 0.6 else self._random.choice(names)}"
-            self._referee.deleted.add(path)
             self._ensemble.write(jute.Delete(path, -1))
 
 
@@ -284,5 +314,7 @@ KINDS: dict[str, tuple[int, Callable[[Chaos], Undo | None]]] = {
     "resignation": (1, Chaos.resign),
     "administrator deleted a znode": (1, Chaos.delete_znode),
     "tick probe refused": (1, Chaos.refuse_probes),
+    "leader asked to step down": (2, Chaos.step_down),
+    "leader asked to hand over": (2, Chaos.hand_over),
 }
 """All faults: how often they come in comparison with the others, and what is done."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 import aioelect
 from aioelect import events
 from aioelect.ports import Address, World
+from aioelect.watchdog import UNWATCHED
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
 
@@ -42,6 +43,7 @@ class Settings(Protocol):
     session_timeout: float
     tick_time: float | None
     drain_share: float | None
+    handover_delay: float
 
 
 class Mistake(Exception):
@@ -51,8 +53,8 @@ class Mistake(Exception):
 class _AioZKNames(Folder):
     """Names as aiozk's LeaderElection gives them: they sort before ours as text."""
 
-    async def enter(self, prefix: str, payload: bytes, nonce: str, acl: Sequence[Any] | None = None) -> Place:
-        return await super().enter(f"candidate-{nonce}-", payload, nonce, acl)
+    async def enter(self, prefix: str, payload: bytes, nonce: str) -> Place:
+        return await super().enter(f"candidate-{nonce}-", payload, nonce)
 
 
 class Process:
@@ -77,12 +79,15 @@ class Process:
         self.elections = weather.elections
         self.leaders: dict[str, aioelect.Leader] = {}
         self.refuses_probes = False
+        self.heard: Callable[[events.Event], object] = lambda event: None
+        """Called with each event, after it was noted."""
         self._kernel = kernel
         self._network = network
         self._referee = referee
         self._weather = weather
         self._settings = settings
-        self._world = World(self._clock, self.loop.time, self._dial, self._resolve, random.Random(source.random()))
+        chance = random.Random(source.random())
+        self._world = World(self._clock, self.loop.time, self._dial, self._resolve, chance, UNWATCHED)
         self._watched = False
         self._asked_to_close: asyncio.Future[None] | None = None
         self._stopping = False
@@ -174,6 +179,12 @@ class Process:
         if not isinstance(event, events.Renewed):
             self._referee.note(f"{self.name} {_describe(event)}")
         self._referee.counts[type(event).__name__] += 1
+        match event:
+            case events.HandoverDelayed(token=token):
+                self._referee.delayed.add(token)
+            case events.Lost(reason=aioelect.LossReason.STEP_DOWN_REQUESTED, election=election, token=token):
+                self._referee.gave_way(self.name, election, token)
+        self.heard(event)
 
     async def _contend(self, client: Client, election: str) -> None:
         while True:
@@ -192,7 +203,12 @@ class Process:
     def _options(self, client: Client) -> dict[str, Any]:
         share = self._settings.drain_share
         drain = None if share is None else self._settings.session_timeout * share
-        return {"identity": f"{self.name}", "drain": drain, "on_event": self._on_event}
+        return {
+            "identity": self.name,
+            "drain": drain,
+            "handover_delay": self._settings.handover_delay,
+            "on_event": self._on_event,
+        }
 
     async def _lead(self, client: Client, election: str) -> None:
         timeout = None if self._weather.calm or self.random.random() < 0.7 else self.random.uniform(0, 20)

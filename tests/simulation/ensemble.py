@@ -16,6 +16,7 @@ What is modelled, with the ZooKeeper class that the rule is from:
 * A member that hears nothing of the others for ``syncLimit`` ticks closes its clients and looks for a leader; until then it
   serves (``Learner``'s read timeout, ``Leader.lead``'s check of its quorum).
 * A client that has seen more than the member has is refused (``ZooKeeperServer.processConnectRequest``).
+* The leader deletes containers that have become empty, now and then (``ContainerManager``).
 
 Not modelled: the messages of the election itself, disks, observers, access lists, authentication.
 """
@@ -31,10 +32,11 @@ from functools import partial
 from typing import cast
 
 from aioelect.testing import jute
-from aioelect.testing.datatree import Caller, DataTree, MultiRefused, Refused
+from aioelect.testing.datatree import Caller, DataTree, MultiRefused, Refused, Result
 from aioelect.testing.embedded import _opcode, _rendered
 from aioelect.testing.jute import Code, Identity, WatchEvent
 
+from .ledger import Ledger
 from .loop import Kernel, Timer
 from .network import Connection, Network
 
@@ -198,6 +200,7 @@ class Leading:
         for session, timeout in member.sessions.items():
             self.tracker.add(session, timeout)
         self._beat()
+        self._kernel.call_later(ensemble.reap_every, self._reap)
 
     def stop(self) -> None:
         self._open = False
@@ -294,6 +297,14 @@ class Leading:
                     self.member.settle(origin, Code.OK, b"")
                 elif (following := self.followers.get(origin[0])) is not None:
                     following.link.down.send(partial(following.synced, origin))
+
+    def _reap(self) -> None:
+        """Deletes the containers that have become empty, unless somebody enters one before that is done."""
+        if self._open:
+            tree = self.member.tree
+            for path in [path for path in tree._containers if tree._is_reapable(tree.node(path))]:
+                self.propose(0, jute.Delete(path, -1), None)
+            self._kernel.call_later(self._ensemble.reap_every, self._reap)
 
     # The quorum.
 
@@ -537,6 +548,8 @@ class Member:
         tree.zxid = entry.zxid - 1
         code, body = Code.OK, b""
         caller = Caller(entry.session)
+        done: list[tuple[jute.MultiOperation, Result]] = []
+        left_behind = tree.ephemerals(entry.session) if isinstance(change, EndSession) else ()
         try:
             match change:
                 case OpenSession(timeout):
@@ -557,10 +570,19 @@ class Member:
                             (_opcode(operation), _rendered(operation, result))
                             for operation, result in zip(operations, results, strict=True)
                         )
-                case _:
+                        done.extend(zip(operations, results, strict=True))
+                case jute.SetACL():
                     body = _rendered(change, tree.write(change, caller, entry.time))
+                case _:
+                    result = tree.write(change, caller, entry.time)
+                    body = _rendered(change, result)
+                    done.append((change, result))
         except Refused as refusal:
             code = refusal.code
+        ledger, time = self.ensemble.ledger, (entry.time - EPOCH) / 1000
+        if ledger.is_new(entry.zxid):
+            ledger.record(entry.zxid, entry.session, time, done)
+            ledger.record_end(entry.zxid, time, left_behind, expired=entry.origin is None)
         if entry.origin is not None and entry.origin[0] is self:
             self.settle(entry.origin, code, body)
         if isinstance(change, EndSession) and (left := self.by_session.get(entry.session)) is not None:
@@ -768,6 +790,9 @@ class Service:
             case jute.GetChildren(path, watch, with_stat):
                 children, stat = tree.get_children(path, caller, self if watch else None)
                 return jute.strings(children) + (jute.stat(stat) if with_stat else b"")
+            case jute.GetACL(path):
+                acl, stat = tree.get_acl(path, caller)
+                return jute.acls(acl) + jute.stat(stat)
             case jute.GetEphemerals(prefix):
                 return jute.strings(tree.ephemerals(caller.session, prefix))
             case jute.SetWatches():
@@ -807,15 +832,20 @@ class Ensemble:
         source: random.Random,
         *,
         tick: float,
+        ledger: Ledger,
         size: int = 3,
         sync_limit: int = 5,
+        reap_every: float = 60.0,
         note: Callable[[str], None] = lambda what: None,
     ) -> None:
         self.kernel = kernel
         self.network = network
         self.random = source
+        self.ledger = ledger
         self.tick = tick
         self.sync_limit = sync_limit
+        self.reap_every = reap_every
+        """Seconds between two looks for empty containers (znode.container.checkIntervalMs)."""
         self.pace = 0.002
         """Seconds, at most, between the ends of two sessions that expire together."""
         self.longest_timeout = 20 * max(tick, 1.0)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from unittest import mock
 
+from aiozk import protocol
+
+from aioelect import handover, switchover
 from aioelect.candidacy import Candidacy
-from aioelect.candidate import Candidate, Leader
+from aioelect.candidate import Candidate
+from aioelect.control import Control
+from aioelect.handover import Handover
+from aioelect.leader import Leader
 from aioelect.leadership import _Body
 from aioelect.lease import Lease
 from aioelect.model import LossReason
 from aioelect.naming import Dialect, Queue
+from aioelect.zookeeper.folder import Place
+from aioelect.zookeeper.renewals import Renewals
 from aioelect.zookeeper.session import Session
 
 __all__ = ["MUTANTS"]
@@ -130,13 +138,22 @@ def _deadline_not_watched() -> contextlib.AbstractContextManager[Any]:
 
 
 def _term_begins_too_late() -> contextlib.AbstractContextManager[Any]:
-    honest = Candidate._lead_if_proven
+    honest = Candidate._is_proven
 
-    def lead_if_proven(self: Candidate) -> None:
+    def is_proven(self: Candidate) -> bool:
         with mock.patch.object(Lease, "ripe_at", 0.0):
-            honest(self)
+            return honest(self)
 
-    return mock.patch.object(Candidate, "_lead_if_proven", lead_if_proven)
+    return mock.patch.object(Candidate, "_is_proven", is_proven)
+
+
+def _renewals_know_no_drain() -> contextlib.AbstractContextManager[Any]:
+    honest = Renewals.keep
+
+    def keep(self: Renewals, path: str, renewed: Callable[[], None], drain: float) -> None:
+        honest(self, path, renewed, self._session.timing.drain)
+
+    return mock.patch.object(Renewals, "keep", keep)
 
 
 def _body_starts_unproven() -> contextlib.AbstractContextManager[Any]:
@@ -166,6 +183,77 @@ def _client_closes_under_its_leaders() -> Iterator[None]:
         yield
 
 
+def _request_taken_for_anybodys() -> contextlib.AbstractContextManager[Any]:
+    def deposes(self: Control, token: int) -> bool:
+        return bool(self._requests)
+
+    return mock.patch.object(Control, "deposes", deposes)
+
+
+def _requests_not_looked_at_before_leading() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(Control, "is_known", property(lambda self: True))
+
+
+def _body_started_though_another_was_chosen() -> contextlib.AbstractContextManager[Any]:
+    def prefers_another(self: Control, name: str) -> bool:
+        return False
+
+    return mock.patch.object(Control, "prefers_another", prefers_another)
+
+
+def _requests_not_watched() -> contextlib.AbstractContextManager[Any]:
+    def watch(self: Control) -> None:
+        if self._unlisten is None:
+            self._unlisten = lambda: None
+            self._read_anew()
+
+    return mock.patch.object(Control, "watch", watch)
+
+
+def _request_left_behind() -> contextlib.AbstractContextManager[Any]:
+    async def finish(work: Coroutine[Any, Any, object]) -> bool:
+        work.close()
+        return True
+
+    return mock.patch.object(switchover, "finish", finish)
+
+
+def _request_outlives_its_asker() -> contextlib.AbstractContextManager[Any]:
+    honest = protocol.Create2Request.set_flags
+
+    def set_flags(self: Any, ephemeral: bool = False, sequential: bool = False, container: bool = False) -> None:
+        honest(self, ephemeral and "-control/" not in self.path, sequential, container)
+
+    return mock.patch.object(protocol.Create2Request, "set_flags", set_flags)
+
+
+def _note_written_after_the_body_started() -> contextlib.AbstractContextManager[Any]:
+    honest = Candidate._has_taken_over
+
+    def has_taken_over(self: Candidate, place: Place) -> bool:
+        honest(self, place)
+        return True
+
+    return mock.patch.object(Candidate, "_has_taken_over", has_taken_over)
+
+
+def _every_end_taken_for_a_clean_one() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(handover, "_has_ended", return_value=True)
+
+
+def _no_end_taken_for_a_clean_one() -> contextlib.AbstractContextManager[Any]:
+    return mock.patch.object(handover, "_has_ended", return_value=False)
+
+
+def _remark_made_when_the_body_began() -> contextlib.AbstractContextManager[Any]:
+    honest = Handover._note
+
+    def note(self: Handover, *, ended: bool) -> bytes:
+        return honest(self, ended=True)
+
+    return mock.patch.object(Handover, "_note", note)
+
+
 MUTANTS: dict[str, Mutant] = {
     "lease counted from the renewal's own send time": _renewal_counts_from_its_own_send_time,
     "lease counted from the renewal's receive time": _renewal_counts_from_its_receive_time,
@@ -180,8 +268,19 @@ MUTANTS: dict[str, Mutant] = {
     "SetWatches events taken one by one": _events_taken_one_by_one,
     "deadline not watched": _deadline_not_watched,
     "term begun without time for the next proof": _term_begins_too_late,
+    "next proof not in time for the body's own drain": _renewals_know_no_drain,
     "body started without a last look at the clock": _body_starts_unproven,
     "body not cut short at its deadline": _body_not_cut_short,
     "client closed under its leaders": _client_closes_under_its_leaders,
+    "request taken for anybody's": _request_taken_for_anybodys,
+    "requests not looked at before leading": _requests_not_looked_at_before_leading,
+    "body started though another was chosen": _body_started_though_another_was_chosen,
+    "requests not watched": _requests_not_watched,
+    "request left behind": _request_left_behind,
+    "request outlives its asker": _request_outlives_its_asker,
+    "note written after the body started": _note_written_after_the_body_started,
+    "every end taken for a clean one": _every_end_taken_for_a_clean_one,
+    "no end taken for a clean one": _no_end_taken_for_a_clean_one,
+    "end remarked when the body began": _remark_made_when_the_body_began,
 }
-"""By name; those of the list in docs/proof-simulation.md first, then the mistakes that were there and were found here."""
+"""By name: those about the lease and the queue, about the edges of a term, and about planned changes of leaders."""

@@ -9,10 +9,13 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from .asker import Asker
 from .chaos import KINDS, Chaos
 from .contender import Process
 from .ensemble import Ensemble
+from .ledger import Ledger
 from .loop import Kernel, Livelock
 from .network import Network
 from .referee import Referee
@@ -58,6 +61,10 @@ class Setting:
     sync_limit: int = 5
     generous: tuple[int, float] | None = None
     """A member that grants no shorter sessions than so many times those of the others."""
+    handover_delay: float = 0.0
+    """For all contenders."""
+    reap_every: float = 60.0
+    """How often the ZooKeeper leader looks for empty containers."""
     hiccups: float = 0.0
     """The chance that a process freezes where it reads its clock."""
     kinds: tuple[str, ...] = tuple(KINDS)
@@ -79,6 +86,8 @@ class Setting:
             processes=source.randint(3, 5),
             sync_limit=source.choice([2, 5, 5]),
             generous=(source.randrange(3), source.choice([1.5, 2.0, 3.0])) if source.random() < 0.2 else None,
+            handover_delay=session_timeout * source.choice([0.0, 0.0, 0.2, 1.0]),
+            reap_every=source.choice([60.0, 60.0, 3.0]),
             hiccups=source.choice([0.0, 0.0, 0.001, 0.005]),
             kinds=tuple(source.sample(sorted(KINDS), source.randint(1, 3))) if few else tuple(KINDS),
             pause=source.choice([0.6, 1.5]) if few else 0.4,
@@ -102,19 +111,23 @@ class Simulation:
         self.setting = setting = setting or Setting.draw(source)
         self.kernel = Kernel(1000 + 10 * source.random())
         self.log: list[str] = []
-        self.referee = Referee(lambda: self.kernel.now, self.note)
+        self.ledger = Ledger()
+        self.referee = Referee(lambda: self.kernel.now, self.note, self.ledger, setting.handover_delay)
         self.network = Network(self.kernel, random.Random(source.random()))
         self.ensemble = Ensemble(
             self.kernel,
             self.network,
             random.Random(source.random()),
             tick=setting.tick,
+            ledger=self.ledger,
             sync_limit=setting.sync_limit,
+            reap_every=setting.reap_every,
             note=self.note,
         )
         self.hosts = self.ensemble.hosts
         self.session_timeout, self.tick_time = setting.session_timeout, setting.tick_time
-        self.drain_share, self.elections = setting.drain_share, setting.elections
+        self.drain_share, self.handover_delay = setting.drain_share, setting.handover_delay
+        self.elections = setting.elections
         self.longest = setting.granted
         if setting.generous is not None:
             member, factor = setting.generous
@@ -139,7 +152,9 @@ class Simulation:
             self.referee,
             random.Random(source.random()),
             setting.granted,
+            self.ask,
         )
+        self.askers: list[Asker] = []
         self.gap = 0.0
 
     def note(self, what: str) -> None:
@@ -156,6 +171,7 @@ class Simulation:
             else:
                 storm(self)
             self._calm()
+            self._hand_on()
             self._leave()
         except Livelock as e:
             self._object(str(e))
@@ -172,13 +188,29 @@ class Simulation:
         self._clear_away()
         return report
 
-    def until(self, condition: Callable[[], object], bound: float = 60.0) -> bool:
+    def ask(self, election: str, hands_over: bool, patience: float) -> Asker:
+        """A process of its own asks for another leader from now on."""
+        asker = Asker(
+            f"a{len(self.askers)}",
+            self.kernel,
+            self.network,
+            self.referee,
+            self,
+            random.Random(self.random.random()),
+            election,
+            hands_over=hands_over,
+            patience=patience,
+        )
+        self.askers.append(asker)
+        return asker
+
+    def until(self, condition: Callable[[], object], bound: float = 60.0, step: float = 0.001) -> bool:
         """Runs until that is so, for ``bound`` seconds at the most; whether it came to be."""
         end = self.kernel.now + bound
         while not condition():
             if self.kernel.now >= end:
                 return False
-            self.kernel.run(self.kernel.now + 0.001)
+            self.kernel.run(self.kernel.now + step)
         return True
 
     def _object(self, what: str) -> None:
@@ -195,13 +227,16 @@ class Simulation:
         self.note("calm")
         self.calm, self.hiccups = True, 0.0
         self.chaos.calm()
+        for asker in self.askers:
+            asker.give_up()
         while any(process.loop.frozen for process in self.processes):
             self.kernel.run(self.kernel.now + 0.1)
         patience = 2 * self.setting.sync_limit * self.setting.tick + GRACE
         if not self.until(lambda: all(member.serving for member in self.ensemble.members), patience):
             raise RuntimeError(f"seed {self.seed}: the simulated ensemble does not recover")
         since = self.kernel.now
-        bound = since + self.longest + 2 * self.setting.tick + GRACE
+        self.referee.well_since = since + self.longest
+        bound = since + self.longest + 2 * self.setting.tick + 2 * self.handover_delay + GRACE
         while self.kernel.now < bound:
             self.kernel.run(self.kernel.now + 0.05)
             if not self._settled():
@@ -215,8 +250,21 @@ class Simulation:
         if [self.referee.leading(election) for election in self.elections] != before:
             self._object("a leader was replaced though nothing was wrong")
 
+    def _hand_on(self) -> None:
+        """When nothing is wrong, whoever asks for another leader gets one."""
+        for election in self.elections:
+            asker = self.ask(election, self.random.random() < 0.5, self.longest)
+            self.until(asker.main.done, self.longest + GRACE, step=0.02)
+            if asker.outcome not in ("another leads", "the chosen one leads"):
+                self._object(f"{asker.name} asked for another leader of {election}: {asker.outcome or 'no answer'}")
+            if not self.until(partial(self._is_led, election), self.longest + GRACE, step=0.02):
+                self._object(f"nobody leads {election} after a planned change")
+
     def _settled(self) -> bool:
-        return all(len(self.referee.leading(election)) == 1 for election in self.elections)
+        return all(self._is_led(election) for election in self.elections)
+
+    def _is_led(self, election: str) -> bool:
+        return len(self.referee.leading(election)) == 1
 
     def _leave(self) -> None:
         """When all clients have been closed, nothing is left of them."""
@@ -224,35 +272,43 @@ class Simulation:
         for process in self.processes:
             process.stop()
         bound = self.kernel.now + 2 * self.longest + GRACE
-        while self.kernel.now < bound and not all(process.main.done() for process in self.processes):
+        while self.kernel.now < bound and not all(process.main.done() for process in self._living):
             self.kernel.run(self.kernel.now + 0.1)
         self.kernel.run(self.kernel.now + 1.0)
         for member in self.ensemble.members:
             for election in self.elections:
-                if election in member.tree and (left := sorted(member.tree.node(election).children)):
-                    self._object(f"znodes are left in {election} on {member.name}: {left}")
+                for folder in (election, f"{election}-control"):
+                    if folder in member.tree and (left := sorted(member.tree.node(folder).children)):
+                        self._object(f"znodes are left in {folder} on {member.name}: {left}")
         gc.collect()
-        for process in self.processes:
-            if not process.main.done():
-                self._object(f"{process.name} does not end")
-            elif process.main.exception() is not None:
-                self._object(f"{process.name} ended with {process.main.exception()!r}")
-            if left_over := process.loop.tasks():
-                self._object(f"{process.name} leaves tasks: {left_over}")
-            for context in process.loop.errors:
-                self._object(f"{process.name}: {context.get('message')} {context.get('exception')!r}")
+        for living in self._living:
+            if not living.main.done():
+                self._object(f"{living.name} does not end")
+            elif living.main.exception() is not None:
+                self._object(f"{living.name} ended with {living.main.exception()!r}")
+            if left_over := living.loop.tasks():
+                self._object(f"{living.name} leaves tasks: {left_over}")
+            for context in living.loop.errors:
+                self._object(f"{living.name}: {context.get('message')} {context.get('exception')!r}")
         if self.network.connections:
             self._object(f"{len(self.network.connections)} connections are left")
 
+    @property
+    def _living(self) -> list[Process | Asker]:
+        return [*self.processes, *(asker for asker in self.askers if not asker.crashed)]
+
     def _clear_away(self) -> None:
-        """After a failure there may be tasks; they must not run once their loop is closed."""
+        """After a crash or a failure there may be tasks; they must not run once their loop is closed."""
+        everybody: list[Process | Asker] = [*self.processes, *self.askers]
+        for process in everybody:
+            process.loop.frozen = 0
         for _ in range(20):
-            running = [process for process in self.processes if process.loop.cancel_all()]
+            running = [process for process in everybody if process.loop.cancel_all()]
             if not running:
                 break
             with contextlib.suppress(Livelock):
                 self.kernel.run(self.kernel.now + 1.0)
-        for process in self.processes:
+        for process in everybody:
             process.loop.close()
 
 

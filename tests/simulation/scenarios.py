@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+
+from aioelect import events
+from aioelect.testing import jute
 
 from .chaos import Undo
 from .contender import Process
@@ -10,6 +14,8 @@ from .ensemble import Leading
 from .run import Setting, Simulation
 
 __all__ = [
+    "ASKED",
+    "COLD",
     "DEPOSED",
     "DRAIN",
     "PAIR",
@@ -17,7 +23,10 @@ __all__ = [
     "STORMS",
     "TIMEOUT",
     "Storm",
+    "asker_cut_off",
+    "cold_when_elected",
     "cut_between_pings",
+    "frozen_when_elected",
     "leader_change_after_a_resume",
     "resume_at_a_deposed_leader",
     "resume_while_expiring",
@@ -26,10 +35,12 @@ __all__ = [
 
 Storm = Callable[[Simulation], None]
 
+ASKED = Setting(session_timeout=2.0, tick=0.2, tick_time=0.2)
 PAIR = Setting(session_timeout=4.0, tick=2.0, tick_time=2.0, drain_share=0.05)
 TIMEOUT = Setting(session_timeout=4.0, tick=0.2, tick_time=0.2, generous=(1, 3.0))
 RESUME = Setting(session_timeout=4.0, tick=2.0, tick_time=2.0)
 DEPOSED = Setting(session_timeout=10.0, tick=2.0, tick_time=2.0)
+COLD = Setting(session_timeout=4.0, tick=2.0, tick_time=2.0, drain_share=0.15)
 DRAIN = Setting(session_timeout=4.0, tick=0.2, tick_time=0.2, drain_share=0.15)
 
 
@@ -136,6 +147,46 @@ def thaw_before_the_deadline(simulation: Simulation) -> None:
     _for_a_while(simulation, alone)
 
 
+def frozen_when_elected(simulation: Simulation) -> None:
+    """Whoever is elected next is frozen before its body starts, and goes on when its lease has run out."""
+    leader = _leader(simulation)
+    simulation.kernel.run(simulation.kernel.now + 2 * simulation.setting.granted)
+    seconds = simulation.setting.granted * simulation.random.uniform(1.0, 2.0)
+
+    def heard(process: Process, event: events.Event) -> None:
+        if isinstance(event, events.Elected):
+            for each in simulation.processes:
+                each.heard = lambda event: None
+            simulation.kernel.freeze(process.loop, seconds)
+
+    for process in simulation.processes:
+        process.heard = partial(heard, process)
+    leader.resign()
+    simulation.kernel.run(simulation.kernel.now + 4 * simulation.setting.granted)
+
+
+def cold_when_elected(simulation: Simulation) -> None:
+    """Both contenders before the third go at once; it has only pinged so far, and its first proof is an old one."""
+    simulation.kernel.run(simulation.kernel.now + simulation.setting.granted * simulation.random.uniform(2.0, 3.0))
+    names = sorted(_zookeeper(simulation).member.tree.node("/one").children, key=lambda name: name[-10:])
+    for name in reversed(names[:2]):
+        simulation.ensemble.write(jute.Delete(f"/one/{name}", -1))
+    simulation.referee.well_since = simulation.kernel.now
+    simulation.kernel.run(simulation.kernel.now + 4 * simulation.setting.granted)
+
+
+def asker_cut_off(simulation: Simulation) -> None:
+    """Somebody asks for another leader, and is cut off at once, for longer than a request may take and its session lives."""
+    _leader(simulation)
+    asker = simulation.ask("/one", False, 60.0)
+    simulation.until(lambda: any(each.client == asker.name and each.made for each in simulation.network.connections))
+    simulation.kernel.run(simulation.kernel.now + simulation.random.uniform(0.0, 0.03))
+    members = [member.name for member in simulation.ensemble.members]
+    cut = simulation.chaos.block(*simulation.chaos.between(asker.name, members))
+    _for_a_while(simulation, cut)
+    simulation.until(asker.main.done)
+
+
 def _leader(simulation: Simulation) -> Process:
     """The process whose body runs, when there is one."""
     simulation.until(lambda: simulation.referee.leading("/one"))
@@ -160,5 +211,8 @@ STORMS: tuple[tuple[Storm, Setting], ...] = (
     (resume_while_expiring, RESUME),
     (resume_at_a_deposed_leader, DEPOSED),
     (thaw_before_the_deadline, DRAIN),
+    (frozen_when_elected, DRAIN),
+    (cold_when_elected, COLD),
+    (asker_cut_off, ASKED),
 )
 """All of them, each with the setting that it is made for."""

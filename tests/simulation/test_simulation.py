@@ -16,7 +16,7 @@ from .loop import Kernel, Livelock, ProcessLoop
 from .run import Report, Setting, Simulation, simulate
 from .scenarios import STORMS, Storm
 
-SEEDS = 240
+SEEDS = 200
 CHUNK = 20
 
 _faults: Counter[str] = Counter()
@@ -45,8 +45,20 @@ def test_those_runs_were_worth_their_while() -> None:
         _faults.update(report.faults)
         _counts.update(report.counts)
     assert set(_faults) == set(KINDS)
-    for happened in ("by itself", "client_closed", "deadline_passed", "in a freeze", "node_deleted", "resigned"):
+    for happened in (
+        "by itself",
+        "client_closed",
+        "deadline_passed",
+        "in a freeze",
+        "node_deleted",
+        "resigned",
+        "step_down_requested",
+    ):
         assert _counts[f"ended: {happened}"] > 0, happened
+    for happened in ("another leads", "the chosen one leads", "SwitchoverTimeout", "NotContending", "given up"):
+        assert _counts[f"asked for another leader: {happened}"] > 0, happened
+    assert _counts["terms after a clean end"] > 0
+    assert _counts["terms after an unclean end"] > 0
     assert _counts["Expired"] > 0
     assert _counts["Reconnected"] > _counts["Expired"]
 

@@ -10,18 +10,36 @@ import pytest
 from .mutants import MUTANTS
 from .run import Setting, Simulation
 from .scenarios import (
+    COLD,
     DEPOSED,
     DRAIN,
     PAIR,
     RESUME,
     TIMEOUT,
     Storm,
+    cold_when_elected,
     cut_between_pings,
+    frozen_when_elected,
     leader_change_after_a_resume,
     resume_at_a_deposed_leader,
     resume_while_expiring,
     thaw_before_the_deadline,
 )
+
+REQUESTS = ("leader asked to step down", "leader asked to hand over")
+
+ASKED = Setting(4.0, 0.2, 0.2, 0.15, processes=4, kinds=REQUESTS, pause=0.3)
+DELAYED = Setting(
+    4.0,
+    0.2,
+    0.2,
+    0.15,
+    processes=4,
+    handover_delay=1.0,
+    kinds=(*REQUESTS, "resignation", "client cut from all members", "administrator deleted a znode"),
+    pause=0.6,
+)
+CLOSED = Setting(4.0, 0.2, 0.2, 0.15, kinds=("client closed",), pause=0.6)
 
 CASES: dict[str, tuple[Setting | None, Storm | None, int]] = {
     "lease counted from the renewal's own send time": (PAIR, cut_between_pings, 20),
@@ -34,20 +52,23 @@ CASES: dict[str, tuple[Setting | None, Storm | None, int]] = {
     "no watches set again after a reconnect": (None, None, 10),
     "names sorted as text": (None, None, 20),
     "deadline not watched": (None, None, 10),
-    "term begun without time for the next proof": (
-        Setting(4.0, 2.0, 2.0, 0.15, processes=4, kinds=("client cut from all members", "resignation"), pause=0.6),
-        None,
-        40,
-    ),
-    "body started without a last look at the clock": (
-        Setting(2.0, 0.2, 0.2, 0.15, kinds=("resignation",), pause=0.3, hiccups=0.02),
-        None,
-        30,
-    ),
+    "term begun without time for the next proof": (COLD, cold_when_elected, 10),
+    "next proof not in time for the body's own drain": (COLD, cold_when_elected, 20),
+    "body started without a last look at the clock": (DRAIN, frozen_when_elected, 10),
     "body not cut short at its deadline": (DRAIN, thaw_before_the_deadline, 10),
-    "client closed under its leaders": (None, None, 30),
+    "client closed under its leaders": (CLOSED, None, 10),
+    "request taken for anybody's": (ASKED, None, 10),
+    "requests not looked at before leading": (ASKED, None, 10),
+    "body started though another was chosen": (ASKED, None, 10),
+    "requests not watched": (ASKED, None, 10),
+    "request left behind": (ASKED, None, 10),
+    "request outlives its asker": (ASKED, None, 10),
+    "note written after the body started": (DELAYED, None, 10),
+    "every end taken for a clean one": (DELAYED, None, 10),
+    "no end taken for a clean one": (DELAYED, None, 10),
+    "end remarked when the body began": (DELAYED, None, 10),
 }
-"""By mutant: the setting and the storm in which it shows, and the number of seeds among which one must fail.
+"""By mutant: the setting and the storm in which it shows, and the number of seeds among which one must fail; several do.
 
 The two mutants that are missing here can't be reached through the shell: see docs/proof-simulation.md.
 """
