@@ -8,7 +8,8 @@ it, it leads. Otherwise it watches exactly one znode, the one just before its ow
 * If the listing showed exactly one lower name, that one leads and the contender is *next*: the predecessor's deletion alone
   proves that nobody is before it. While the own znode lives the folder can't be made anew and numbers only grow, so "all lower
   names are gone" never becomes false again, however old the answer of a lagging server is. No listing is needed.
-* Otherwise the deletion only says that the queue moved: list again.
+* Otherwise the deletion only says that the queue moved: list again. Whether the predecessor leads meanwhile, no watch tells:
+  when nothing else happens, ask now and then for the znode before the predecessor's, and list once it is gone.
 * The watch on the own znode must be confirmed before a deletion of the predecessor may be used: someone may have deleted both.
   Of events that arrive together (after a reconnect they come in the order of a list, not of zxids: ``DataTree.setWatches``)
   the own deletion counts first.
@@ -31,6 +32,7 @@ from aioelect.naming import LAST_SEQUENCE, Dialect
 
 __all__ = [
     "TRANSITIONS",
+    "AheadSeen",
     "Announce",
     "Candidacy",
     "Command",
@@ -40,9 +42,11 @@ __all__ = [
     "Entered",
     "Event",
     "Exorcise",
+    "Idle",
     "Lead",
     "ListFolder",
     "Listed",
+    "LookAhead",
     "Lose",
     "Occupant",
     "OwnSeen",
@@ -129,6 +133,20 @@ class PredecessorSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Idle:
+    """Nothing has been sent for some time, so that something should be, or the session would not be touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class AheadSeen:
+    """Whether ``name``, which stood before the predecessor, was still there."""
+
+    entry: int
+    name: str
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Deleted:
     """A watched znode was deleted."""
 
@@ -145,7 +163,9 @@ class Withdraw:
     """Contend no longer."""
 
 
-Event: TypeAlias = Enter | Entered | OwnSeen | Listed | PredecessorSeen | Deleted | SessionEnded | Withdraw
+Event: TypeAlias = (
+    Enter | Entered | OwnSeen | Listed | PredecessorSeen | Idle | AheadSeen | Deleted | SessionEnded | Withdraw
+)
 
 # Commands
 
@@ -175,6 +195,14 @@ class ListFolder:
 @dataclass(frozen=True, slots=True)
 class WatchPredecessor:
     """Set a watch on ``name`` and answer ``PredecessorSeen``."""
+
+    entry: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAhead:
+    """Look whether ``name`` is there, without a watch, and answer ``AheadSeen``."""
 
     entry: int
     name: str
@@ -215,7 +243,9 @@ class Refuse:
     name: str
 
 
-Command: TypeAlias = Create | WatchOwn | ListFolder | WatchPredecessor | Announce | Exorcise | Lead | Lose | Refuse
+Command: TypeAlias = (
+    Create | WatchOwn | ListFolder | WatchPredecessor | LookAhead | Announce | Exorcise | Lead | Lose | Refuse
+)
 
 S = State
 TRANSITIONS: dict[tuple[State, type[Event]], frozenset[State]] = {
@@ -226,7 +256,10 @@ TRANSITIONS: dict[tuple[State, type[Event]], frozenset[State]] = {
     (S.PLACING, Listed): frozenset({S.PLACING, S.LEADING, S.ENTERING, S.GONE}),
     (S.PLACING, PredecessorSeen): frozenset({S.PLACING, S.WAITING, S.NEXT, S.LEADING, S.GONE}),
     (S.PLACING, Deleted): frozenset({S.PLACING, S.LEADING, S.ENTERING}),
-    (S.WAITING, OwnSeen): frozenset({S.WAITING, S.ENTERING}),
+    (S.WAITING, OwnSeen): frozenset({S.WAITING, S.NEXT, S.ENTERING}),
+    (S.WAITING, Idle): frozenset({S.WAITING}),
+    (S.WAITING, AheadSeen): frozenset({S.WAITING}),
+    (S.WAITING, Listed): frozenset({S.WAITING, S.NEXT, S.ENTERING, S.GONE}),
     (S.WAITING, Deleted): frozenset({S.PLACING, S.ENTERING, S.WAITING}),
     (S.NEXT, Deleted): frozenset({S.LEADING, S.ENTERING, S.NEXT}),
     (S.LEADING, Deleted): frozenset({S.GONE, S.LEADING}),
@@ -253,6 +286,7 @@ class Candidacy:
         self.token: int | None = None
         self.position: int | None = None
         self.predecessor: str | None = None
+        self.ahead: str | None = None
         self._own_watched = False
         self._predecessor_watched = False
         self._clear_ahead = False
@@ -298,7 +332,7 @@ class Candidacy:
         self._own_watched = True
         if self._clear_ahead:
             yield from self._lead()
-        elif self.state is State.PLACING and self._predecessor_watched:
+        elif self._predecessor_watched:
             yield from self._wait()
 
     def _listed(self, event: Listed) -> Iterator[Command]:
@@ -317,13 +351,20 @@ class Candidacy:
         if self.name not in queue.contenders:
             yield from self._lost_place(LossReason.NODE_DELETED)
             return
-        self.position = queue.contenders.index(self.name)
-        yield Announce(self.position)
-        if self.position == 0:
+        position = queue.contenders.index(self.name)
+        predecessor = queue.contenders[position - 1] if position > 0 else None
+        if self.state is State.WAITING and predecessor != self.predecessor:
+            return  # it has just gone, which its watch will tell
+        if self.state is not State.WAITING or position != self.position:
+            yield Announce(position)
+        self.position, self.predecessor = position, predecessor
+        self.ahead = queue.contenders[position - 2] if position > 1 else None
+        if predecessor is None:
             yield from self._lead()
+        elif self.state is State.WAITING:
+            yield from self._wait()
         else:
-            self.predecessor = queue.contenders[self.position - 1]
-            yield WatchPredecessor(self.entry, self.predecessor)
+            yield WatchPredecessor(self.entry, predecessor)
 
     def _predecessor_seen(self, event: PredecessorSeen) -> Iterator[Command]:
         if event.name != self.predecessor:
@@ -339,6 +380,14 @@ class Candidacy:
                 yield from self._wait()
                 if event.occupant is Occupant.GHOST:
                     yield Exorcise(event.name)
+
+    def _idle(self, event: Idle) -> Iterator[Command]:
+        if self.ahead is not None:
+            yield LookAhead(self.entry, self.ahead)
+
+    def _ahead_seen(self, event: AheadSeen) -> Iterator[Command]:
+        if event.name == self.ahead and not event.alive:
+            yield ListFolder(self.entry)
 
     def _deleted(self, event: Deleted) -> Iterator[Command]:
         if event.name == self.name:
@@ -356,7 +405,7 @@ class Candidacy:
     def _queue_anew(self) -> Create:
         self.entry += 1
         self.state = State.ENTERING
-        self.name = self.token = self.position = self.predecessor = None
+        self.name = self.token = self.position = self.predecessor = self.ahead = None
         self._own_watched = self._predecessor_watched = self._clear_ahead = False
         return Create(self.entry)
 
@@ -371,7 +420,7 @@ class Candidacy:
 
     def _predecessor_gone(self) -> Iterator[Command]:
         """The znode before ours is gone: was it the only one before us?"""
-        self.predecessor = None
+        self.predecessor = self.ahead = None
         self._predecessor_watched = False
         if self.position == 1:
             yield from self._lead()
@@ -404,6 +453,8 @@ class Candidacy:
         OwnSeen: _own_seen,
         Listed: _listed,
         PredecessorSeen: _predecessor_seen,
+        Idle: _idle,
+        AheadSeen: _ahead_seen,
         Deleted: _deleted,
         SessionEnded: _session_ended,
         Withdraw: _withdraw,

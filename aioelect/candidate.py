@@ -96,6 +96,7 @@ class Candidate:
         self._unwatch_own: Callable[[], None] | None = None
         self._unwatch_predecessor: Callable[[], None] | None = None
         self._kept: str | None = None
+        self._idle: asyncio.TimerHandle | None = None
         self._trigger = 0.0
         self._changed = asyncio.Event()
         self._started = self._has_joined = False
@@ -202,6 +203,8 @@ class Candidate:
         self.session.unobserve(self)
         self._forget_watches()
         self._control.unwatch()
+        if self._idle is not None:
+            self._idle.cancel()
         for task in self._work:
             task.cancel()
         place, self._place = self._place, None
@@ -308,6 +311,8 @@ class Candidate:
                 self._forget_predecessor()
                 self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
                 self._spawn(self._watch_predecessor, entry, name, self._own_place())
+            case candidacy.LookAhead(entry, name):
+                self._spawn(self._look_ahead, entry, name)
             case candidacy.Announce(position):
                 self._announce(position)
             case candidacy.Exorcise(name):
@@ -374,6 +379,9 @@ class Candidate:
         owner = await self.folder.watch(name, place.session_id)
         self._post(candidacy.PredecessorSeen(entry, name, self._occupant(name, owner)))
 
+    async def _look_ahead(self, entry: int, name: str) -> None:
+        self._post(candidacy.AheadSeen(entry, name, await self.folder.holds(name)))
+
     def _occupant(self, name: str, owner: int | None) -> candidacy.Occupant:
         if owner is None:
             return candidacy.Occupant.NOBODY
@@ -411,7 +419,21 @@ class Candidate:
             self._stand_by()
         if position == 1:
             self.emit(events.NextInLine, token=place.token)
+        elif position > 1:
+            self._look_ahead_later()
         self._wake()
+
+    def _look_ahead_later(self) -> None:
+        """In place of an idle ping: the request touches the session just the same."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = asyncio.get_running_loop().call_later(self.session.timeout / 3, self._look_ahead_now)
+
+    def _look_ahead_now(self) -> None:
+        self._idle = None
+        if self._withdrawing is None and self._failure is None and (self._machine.position or 0) > 1:
+            self._post(candidacy.Idle())
+            self._look_ahead_later()
 
     def _lose(self, reason: LossReason) -> None:
         place = self._own_place()
@@ -461,7 +483,7 @@ class Candidate:
         self._control.watch()
         if self._kept is None:
             self._kept = self.folder.locate(self._own_place().name)
-            self.client.renewals.keep(self._kept, self._renewed, self.drain)
+            self.client.renewals.keep(self._kept, self._renewed, self._ahead)
 
     def _stand_back(self) -> None:
         self._control.unwatch()
@@ -522,12 +544,19 @@ class Candidate:
         """Whether the lease leaves the body time to run and to unwind.
 
         A term has to outlast the wait for the next proof and its answer, or one contender after the other would lead for a
-        moment. The time for the answer is a part of what every lease in good order has to spare: that always comes about.
+        moment.
         """
-        timing, lease = self.session.timing, self.session.lease
+        lease = self.session.lease
+        return lease.deadline - self._ahead() > max(self.session.world.clock(), lease.ripe_at)
+
+    def _ahead(self) -> float:
+        """Seconds before the deadline at which the next proof has to be asked for, to be there before the body must unwind.
+
+        The time for the answer is a part of what every lease in good order has to spare: that always comes about.
+        """
+        timing = self.session.timing
         spare = timing.ride_out + timing.drain - self.drain - timing.renew_every
-        proof_due = max(self.session.world.clock(), lease.ripe_at) + max(0.0, spare / 4)
-        return lease.deadline - self.drain > proof_due
+        return self.drain + max(0.0, spare / 4)
 
     def _forget_watches(self) -> None:
         self._forget_predecessor()

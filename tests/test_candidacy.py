@@ -17,6 +17,7 @@ import pytest
 
 from aioelect.candidacy import (
     TRANSITIONS,
+    AheadSeen,
     Announce,
     Candidacy,
     Command,
@@ -26,9 +27,11 @@ from aioelect.candidacy import (
     Entered,
     Event,
     Exorcise,
+    Idle,
     Lead,
     Listed,
     ListFolder,
+    LookAhead,
     Lose,
     Occupant,
     OwnSeen,
@@ -152,6 +155,44 @@ def test_a_deletion_before_a_waiting_contender_makes_it_list_again() -> None:
     assert candidacy.receive([PredecessorSeen(1, A, Occupant.CONTENDER)]) == []
     assert candidacy.state is State.NEXT
     assert candidacy.receive([Deleted(A)]) == [Lead(), ListFolder(1)]
+
+
+def test_an_idle_contender_looks_whether_its_predecessor_leads_by_now() -> None:
+    candidacy = after(*WAITING)
+    assert candidacy.receive([Idle()]) == [LookAhead(1, A)]
+    assert candidacy.receive([AheadSeen(1, A, alive=True)]) == []
+    assert candidacy.receive([Idle()]) == [LookAhead(1, A)]
+    assert candidacy.receive([AheadSeen(1, A, alive=False)]) == [ListFolder(1)]
+    assert candidacy.receive([SECOND]) == [Announce(1)]
+    assert candidacy.state is State.NEXT
+    assert candidacy.receive([Deleted(B)]) == [Lead(), ListFolder(1)]
+
+
+def test_that_somebody_ahead_has_gone_alone_makes_nobody_next() -> None:
+    first = "n_0000000000"
+    candidacy = after(*PLACING, OWN_THERE, Listed(1, (first, A, B, OWN)), PredecessorSeen(1, B, Occupant.CONTENDER))
+    assert candidacy.receive([Idle()]) == [LookAhead(1, A)]
+    assert candidacy.receive([AheadSeen(1, A, alive=False)]) == [ListFolder(1)]
+    assert candidacy.receive([Listed(1, (first, B, OWN))]) == [Announce(2)]
+    assert candidacy.state is State.WAITING
+    assert candidacy.receive([Idle()]) == [LookAhead(1, first)]
+
+
+def test_a_listing_without_the_predecessor_leaves_it_to_its_watch() -> None:
+    candidacy = after(*WAITING, Idle(), AheadSeen(1, A, alive=False))
+    assert candidacy.receive([FIRST]) == []
+    assert candidacy.state is State.WAITING
+    assert candidacy.receive([Deleted(B)]) == [ListFolder(1)]
+    assert candidacy.receive([FIRST]) == [Announce(0), Lead()]
+
+
+def test_what_was_seen_of_another_znode_ahead_is_ignored() -> None:
+    candidacy = after(*WAITING)
+    assert candidacy.receive([AheadSeen(1, LATER, alive=False)]) == []
+
+
+def test_the_next_in_line_does_not_look_ahead() -> None:
+    assert after(*NEXT).receive([Idle()]) == []
 
 
 def test_the_position_is_announced_at_every_listing() -> None:
@@ -450,10 +491,20 @@ WITNESSES: dict[Case, tuple[tuple[Event, ...], Event]] = {
         (*PLACING, THIRD, PredecessorSeen(1, B, Occupant.CONTENDER)),
         OWN_THERE,
     ),
+    (State.WAITING, OwnSeen, State.NEXT): (
+        (*PLACING, THIRD, PredecessorSeen(1, B, Occupant.CONTENDER), SECOND),
+        OWN_THERE,
+    ),
     (State.WAITING, OwnSeen, State.ENTERING): (
         (*PLACING, THIRD, PredecessorSeen(1, B, Occupant.CONTENDER)),
         OWN_MISSING,
     ),
+    (State.WAITING, Idle, State.WAITING): (WAITING, Idle()),
+    (State.WAITING, AheadSeen, State.WAITING): (WAITING, AheadSeen(1, A, alive=False)),
+    (State.WAITING, Listed, State.WAITING): (WAITING, THIRD),
+    (State.WAITING, Listed, State.NEXT): (WAITING, SECOND),
+    (State.WAITING, Listed, State.ENTERING): (WAITING, Listed(1, (A, B))),
+    (State.WAITING, Listed, State.GONE): (WAITING, Listed(1, (FOREIGN,))),
     (State.WAITING, Deleted, State.PLACING): (WAITING, Deleted(B)),
     (State.WAITING, Deleted, State.ENTERING): (WAITING, Deleted(OWN)),
     (State.WAITING, Deleted, State.WAITING): (WAITING, Deleted(A)),
@@ -497,6 +548,8 @@ EVENTS: tuple[Event, ...] = (
     Listed(1, (FOREIGN,)),
     PredecessorSeen(1, B, Occupant.NOBODY),
     PredecessorSeen(1, B, Occupant.SQUATTER),
+    Idle(),
+    AheadSeen(1, A, alive=False),
     Deleted(OWN),
     Deleted(B),
     SessionEnded(),
@@ -612,7 +665,7 @@ class Contender:
             if isinstance(command, Lead):
                 assert self.candidacy.name is not None
                 assert self.folder.was_lowest(self.candidacy.name)
-            if isinstance(command, (Create, WatchOwn, ListFolder, WatchPredecessor)):
+            if isinstance(command, (Create, WatchOwn, ListFolder, WatchPredecessor, LookAhead)):
                 self.requests.append(command)
             elif isinstance(command, Exorcise):
                 self.requests.append(command.name)
@@ -648,6 +701,8 @@ class Contender:
                 ghost = there and self.folder.owners.get(name) is self
                 occupant = Occupant.GHOST if ghost else Occupant.CONTENDER if there else Occupant.NOBODY
                 self.replies.append(PredecessorSeen(entry, name, occupant))
+            case LookAhead(entry, name):
+                self.replies.append(AheadSeen(entry, name, name in self.view))
             case ListFolder(entry):
                 self.replies.append(Listed(entry, tuple(self.view)))
             case str(name):
@@ -707,6 +762,10 @@ def hear(contender: Contender, chance: random.Random) -> None:
     contender.hear(chance.randint(1, 4))
 
 
+def idle(contender: Contender, chance: random.Random) -> None:
+    contender.take([Idle()])
+
+
 def reconnect(contender: Contender, chance: random.Random) -> None:
     if contender.alive and all(isinstance(event, Deleted) for event in contender.replies):
         contender.reconnect(chance)
@@ -731,7 +790,7 @@ def wipe(contender: Contender, chance: random.Random) -> None:
         contender.folder.delete(name)
 
 
-ORDINARY = (perform, catch_up, hear)
+ORDINARY = (perform, catch_up, hear, idle)
 DISTURBING = (reconnect, end_session, resign, delete_by_hand, wipe)
 
 

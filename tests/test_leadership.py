@@ -13,7 +13,6 @@ from tests import elections
 from tests.elections import (
     CREATE,
     DELETE,
-    EXISTS,
     GET_CHILDREN,
     GET_DATA,
     PATIENCE,
@@ -32,8 +31,8 @@ from tests.elections import (
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
 
-WORK = {EXISTS, GET_DATA, GET_CHILDREN, CREATE, DELETE}
-"""What contenders ask the server beside pings and renewals."""
+WORK = {GET_DATA, GET_CHILDREN, CREATE, DELETE}
+"""What contenders ask the server beside renewals, pings, and looks ahead in place of pings."""
 
 
 async def gone(client: aioelect.Client, path: str) -> None:
@@ -144,6 +143,27 @@ async def test_next_in_line_takes_over_without_asking_first(intercept: Intercept
 
 
 # The folder
+
+
+async def test_who_moves_up_to_the_second_place_learns_that_it_is_next_and_warms_its_lease(
+    connect: Connect, path: str
+) -> None:
+    """No watch tells: it looks in place of an idle ping."""
+    async with contending([await connect(session_timeout=1.0) for _ in range(4)], path) as (
+        first,
+        second,
+        third,
+        fourth,
+    ):
+        await first.elected()
+        await first.leave()
+        await second.elected()
+        await third.tape.wait(events.NextInLine)
+        assert [queued.position for queued in third.tape.of(events.Queued)] == [2, 1]
+        assert not fourth.tape.of(events.NextInLine)
+        await second.leave()
+        await third.elected()
+        await fourth.tape.wait(events.NextInLine)
 
 
 async def test_path_that_never_existed_nested_below_others(client: aioelect.Client, path: str) -> None:

@@ -77,7 +77,7 @@ async def test_refused_renewal_passes_to_the_next_znode_at_once(proxy: FaultProx
     async with aioelect.leadership(client, f"{path}/second", on_event=tape) as leader:
         await tape.wait(events.Renewed, 2)
         proxy.requests.clear()
-        client.renewals._keepers = {"/no/such/znode": lambda: None, **client.renewals._keepers}
+        client.renewals._keepers = {"/no/such/znode": (lambda: None, lambda: 0.0), **client.renewals._keepers}
         await eventually(lambda: renewals(proxy) >= 2)
         refused, repeated = [request.time for request in proxy.requests if request.opcode == MULTI][:2]
         assert repeated - refused < client.session.timing.renew_every / 2

@@ -30,20 +30,20 @@ class Renewals:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._keepers: dict[str, tuple[Callable[[], None], float]] = {}
+        self._keepers: dict[str, tuple[Callable[[], None], Callable[[], float]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
         self._probed: set[str] = set()
 
-    def keep(self, path: str, renewed: Callable[[], None], drain: float) -> None:
+    def keep(self, path: str, renewed: Callable[[], None], ahead: Callable[[], float]) -> None:
         """Renews with the own ephemeral ``path`` (as the server knows it), and calls ``renewed`` after each proof.
 
-        ``drain`` is how many seconds before the deadline the next proof has to be there.
+        ``ahead`` says how many seconds before the deadline the next proof has to be asked for at the latest.
         """
         if not self._keepers:
             self._session.observe(self)
             self._session.be_patient(self._session.timing.ride_out / 2)
-        self._keepers[path] = renewed, drain
+        self._keepers[path] = renewed, ahead
         if self._timer is None:
             self._renew()
 
@@ -75,8 +75,8 @@ class Renewals:
         loop = asyncio.get_running_loop()
         now = session.world.clock()
         wait = session.timing.renew_every
-        drain = max(drain for _, drain in self._keepers.values())
-        if session.lease.remaining(now) <= drain + wait:  # cold, or too short to wait: as soon as the rule allows
+        latest = max(ahead() for _, ahead in self._keepers.values())
+        if session.lease.remaining(now) <= latest + wait:  # cold, or too short to wait: as soon as the rule allows
             ripens_in = session.lease.ripe_at - now
             wait = min(wait, ripens_in if ripens_in > 0 else session.timing.tick_time / 16)
         self._timer = loop.call_later(wait, self._renew)

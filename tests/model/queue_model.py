@@ -103,6 +103,8 @@ class Faults(NamedTuple):
     deletions: int = 0
     wipes: int = 0
     resignations: int = 0
+    idles: int = 0
+    """No fault, but it would go on for ever."""
 
 
 NO_FAULTS = Faults()
@@ -188,6 +190,8 @@ class QueueModel:
                     requests += (("list", entry),)
                 case c.WatchPredecessor(entry, name):
                     requests += (("predecessor", entry, name),)
+                case c.LookAhead(entry, name):
+                    requests += (("ahead", entry, name),)
                 case c.Exorcise(name):
                     requests += (("delete", name),)
                 case c.Refuse():
@@ -220,6 +224,8 @@ class QueueModel:
                 return self.tell(contender, (c.OwnSeen(entry, owner == contender.session),))
             case ("list", entry), names:
                 return self.tell(contender, (c.Listed(entry, names),))
+            case ("ahead", entry, name), owner:
+                return self.tell(contender, (c.AheadSeen(entry, name, owner is not None),))
             case ("predecessor", entry, name), owner:
                 return self.tell(contender, (c.PredecessorSeen(entry, name, occupant(owner, contender.session)),))
         raise AssertionError(request)
@@ -282,6 +288,8 @@ class QueueModel:
                 answer = next(((name, znode[0]) for name, znode in view.items() if znode[1:] == mine), None)
             case ("list", _):
                 answer = tuple(view)
+            case ("ahead", _, name):
+                answer = view[name][1] if name in view else None
             case (_, _, name):
                 answer = view[name][1] if name in view else None
                 if name in view:
@@ -372,6 +380,9 @@ class QueueModel:
             if faults.expiries and contender.session not in now.ended:
                 after = world._replace(faults=faults._replace(expiries=faults.expiries - 1))
                 yield f"{n}'s session expires", self.commit(after, ("end", contender.session))
+            if faults.idles and contender.machine[STATE] is State.WAITING:
+                after = world._replace(faults=faults._replace(idles=faults.idles - 1))
+                yield f"{n} has been idle", put(after, n, self.tell(contender, (c.Idle(),)))
             if faults.resignations and contender.machine[STATE] is not State.GONE:
                 after = world._replace(faults=faults._replace(resignations=faults.resignations - 1))
                 yield f"{n} resigns", put(after, n, self.resign(contender))

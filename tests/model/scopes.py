@@ -33,6 +33,12 @@ SCOPES: dict[str, Model[Any]] = {
     "queue: three stand, two resign and return, a disconnect": QueueModel(
         Faults(disconnects=1, resignations=2), settled=True, returns=True
     ),
+    "queue: three stand, two have been idle, one resigns, a disconnect": QueueModel(
+        Faults(disconnects=1, resignations=1, idles=2), settled=True
+    ),
+    "queue: three stand, one has been idle, an expiry, a deletion": QueueModel(
+        Faults(expiries=1, deletions=1, idles=1), settled=True
+    ),
     "whole: two contenders": WholeModel(contenders=2),
     "whole: two contenders, a longer timeout": WholeModel(contenders=2, timeout=3),
     "whole: three contenders": WholeModel(),

@@ -150,8 +150,17 @@ def _term_begins_too_late() -> contextlib.AbstractContextManager[Any]:
 def _renewals_know_no_drain() -> contextlib.AbstractContextManager[Any]:
     honest = Renewals.keep
 
-    def keep(self: Renewals, path: str, renewed: Callable[[], None], drain: float) -> None:
-        honest(self, path, renewed, self._session.timing.drain)
+    def keep(self: Renewals, path: str, renewed: Callable[[], None], ahead: Callable[[], float]) -> None:
+        honest(self, path, renewed, lambda: self._session.timing.drain)
+
+    return mock.patch.object(Renewals, "keep", keep)
+
+
+def _renewals_know_the_drain_alone() -> contextlib.AbstractContextManager[Any]:
+    honest = Renewals.keep
+
+    def keep(self: Renewals, path: str, renewed: Callable[[], None], ahead: Any) -> None:
+        honest(self, path, renewed, lambda: float(ahead.__self__.drain))
 
     return mock.patch.object(Renewals, "keep", keep)
 
@@ -269,6 +278,7 @@ MUTANTS: dict[str, Mutant] = {
     "deadline not watched": _deadline_not_watched,
     "term begun without time for the next proof": _term_begins_too_late,
     "next proof not in time for the body's own drain": _renewals_know_no_drain,
+    "next proof not in time for its answer": _renewals_know_the_drain_alone,
     "body started without a last look at the clock": _body_starts_unproven,
     "body not cut short at its deadline": _body_not_cut_short,
     "client closed under its leaders": _client_closes_under_its_leaders,

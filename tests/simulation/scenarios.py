@@ -18,12 +18,14 @@ __all__ = [
     "COLD",
     "DEPOSED",
     "DRAIN",
+    "FAR",
     "PAIR",
     "RESUME",
     "STORMS",
     "TIMEOUT",
     "Storm",
     "asker_cut_off",
+    "cold_and_far",
     "cold_when_elected",
     "cut_between_pings",
     "frozen_when_elected",
@@ -41,6 +43,7 @@ TIMEOUT = Setting(session_timeout=4.0, tick=0.2, tick_time=0.2, generous=(1, 3.0
 RESUME = Setting(session_timeout=4.0, tick=2.0, tick_time=2.0)
 DEPOSED = Setting(session_timeout=10.0, tick=2.0, tick_time=2.0)
 COLD = Setting(session_timeout=4.0, tick=2.0, tick_time=2.0, drain_share=0.15)
+FAR = Setting(session_timeout=2.0, tick=2.0, drain_share=0.05)
 DRAIN = Setting(session_timeout=4.0, tick=0.2, tick_time=0.2, drain_share=0.15)
 
 
@@ -175,6 +178,15 @@ def cold_when_elected(simulation: Simulation) -> None:
     simulation.kernel.run(simulation.kernel.now + 4 * simulation.setting.granted)
 
 
+def cold_and_far(simulation: Simulation) -> None:
+    """The same where answers take long."""
+    members = [member.name for member in simulation.ensemble.members]
+    for one in (*members, *(process.name for process in simulation.processes)):
+        for way in simulation.chaos.between(one, members):
+            simulation.network.path(*way).delay = 0.015
+    cold_when_elected(simulation)
+
+
 def asker_cut_off(simulation: Simulation) -> None:
     """Somebody asks for another leader, and is cut off at once, for longer than a request may take and its session lives."""
     _leader(simulation)
@@ -213,6 +225,7 @@ STORMS: tuple[tuple[Storm, Setting], ...] = (
     (thaw_before_the_deadline, DRAIN),
     (frozen_when_elected, DRAIN),
     (cold_when_elected, COLD),
+    (cold_and_far, FAR),
     (asker_cut_off, ASKED),
 )
 """All of them, each with the setting that it is made for."""
