@@ -63,6 +63,11 @@ ZooKeeperError: type[Exception] = exc.ZKError
 """The root of aiozk's errors: of what ZooKeeper answers to a request, and of those of ours that aiozk has a name for."""
 
 
+def _quoted(text: str) -> str:
+    """What others wrote, as a message can hold it: escaped, and no longer than a line."""
+    return repr(text) if len(text) <= 100 else f"{text[:100]!r}..."
+
+
 class AioelectError(Exception):
     """The root of every error that aioelect raises by itself."""
 
@@ -159,8 +164,8 @@ class NotContending(AioelectError):
         self.contenders = contenders
 
     def __str__(self) -> str:
-        listed = ", ".join(map(repr, self.contenders[:20])) or "nobody"
-        return f"{self.identity!r} does not contend for {self.election}. Choose one of those who do: {listed}"
+        listed = ", ".join(map(_quoted, self.contenders[:20])) or "nobody"
+        return f"{_quoted(self.identity)} does not contend for {self.election}. Choose one of those who do: {listed}"
 
 
 class SwitchoverTimeout(AioelectError, TimeoutError):
@@ -177,8 +182,8 @@ class SwitchoverTimeout(AioelectError, TimeoutError):
         if self.leader is None:
             return f"who leads {self.election} could not be read within {self.timeout:g} s: check that servers can be reached"
         return (
-            f"{self.leader!r} did not hand over {self.election} within {self.timeout:g} s. Its body may be slow to end, or it "
-            "is cut off from the servers, or a contender of another library, which can't be asked: then stop its process"
+            f"{_quoted(self.leader)} did not hand over {self.election} within {self.timeout:g} s. Its body may be slow to end, "
+            "or it is cut off from the servers, or a contender of another library, which can't be asked: then stop its process"
         )
 
 
@@ -208,7 +213,7 @@ class ForeignContender(AioelectError):
 
     def __str__(self) -> str:
         return (
-            f"{self.election} holds {self.name!r}, which is no name of this election: whoever made it may lead beside us. "
+            f"{self.election} holds {_quoted(self.name)}, which is no name of this election: whoever made it may lead beside us. "
             "Give each recipe a folder of its own, or delete that znode if it is a leftover"
         )
 
@@ -223,8 +228,8 @@ class SequenceExhausted(AioelectError):
 
     def __str__(self) -> str:
         return (
-            f"the sequence counter of {self.election} is used up (it gave {self.name!r}). To start over, stop all contenders, "
-            f"delete {self.election} and start them again: a new folder counts from 0"
+            f"the sequence counter of {self.election} is used up (it gave {_quoted(self.name)}). To start over, stop all "
+            f"contenders, delete {self.election} and start them again: a new folder counts from 0"
         )
 
 

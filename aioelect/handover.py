@@ -103,6 +103,6 @@ class Handover:
 def _has_ended(note: bytes | None) -> bool:
     try:
         fields = json.loads(note or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(fields, dict) and fields.get("ended") is True

@@ -18,7 +18,7 @@ class Contender:
     """
 
     identity: str
-    data: bytes
+    data: bytes = field(repr=False)
     token: int
     path: str
     joined: float

@@ -29,6 +29,9 @@ MAX_ENCODED = 1_000_000
 MAX_IDENTITY = 1_024
 """Characters of an identity."""
 
+MAX_PID = 2**32 - 1
+"""The largest process id that any system has."""
+
 _NUMBERED = re.compile(r"(?:\d{10,}|-\d{9,})\Z", re.ASCII)
 
 
@@ -149,8 +152,11 @@ class ZnodeData:
     @classmethod
     def decode(cls, raw: bytes | None) -> ZnodeData:
         """Reads what any contender wrote; of a foreign one, the text is the identity. Never raises."""
+        raw = raw or b""
         try:
-            fields = json.loads(raw or b"")
+            if len(raw) > MAX_ENCODED:
+                raise ValueError("longer than our dialect ever is")
+            fields = json.loads(raw, parse_constant=_refuse)
             if not isinstance(fields, dict):
                 raise ValueError("not our dialect")
             known = {key: fields.pop(key, None) for key in ("v", "identity", "data", "host", "pid", "nonce")}
@@ -159,9 +165,14 @@ class ZnodeData:
                 identity=check_identity(known["identity"]),
                 data=base64.b64decode(known["data"] or "", validate=True),
                 host=check_identity(host) if isinstance(host, str) else None,
-                pid=pid if isinstance(pid, int) and not isinstance(pid, bool) else None,
+                pid=pid if isinstance(pid, int) and not isinstance(pid, bool) and 0 <= pid <= MAX_PID else None,
                 nonce=known["nonce"] if isinstance(known["nonce"], str) else "",
                 extra=fields,
             )
         except (ValueError, TypeError, RecursionError, binascii.Error):
-            return cls(identity=(raw or b"").decode("utf-8", "replace")[:MAX_IDENTITY], data=b"")
+            return cls(identity=raw[: 4 * MAX_IDENTITY].decode("utf-8", "replace")[:MAX_IDENTITY], data=b"")
+
+
+def _refuse(constant: str) -> Any:
+    """Python's parser takes NaN and the infinities for JSON."""
+    raise ValueError(f"{constant} is no JSON")

@@ -21,6 +21,7 @@ STARTS_SERVERS = {
     "tests/test_public.py",
     "tests/test_script.py",
     "zookeeper/test_aiozk_suite.py",
+    "zookeeper/test_large_replies.py",
     "zookeeper/test_session.py",
     "zookeeper/test_stock.py",
 }

@@ -9,9 +9,14 @@ from aioelect.model import LossReason
 __all__ = ["clean", "count", "describe", "seconds"]
 
 
+LONGEST = 2_000
+"""Characters of a text that are shown: others may have written a million."""
+
+
 def clean(text: str) -> str:
-    """``text`` with everything that a terminal could obey, or that can't be seen, spelled out."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """``text``, if need be its beginning, with everything that a terminal could obey, or that can't be seen, spelled out."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:LONGEST])
+    return shown if len(text) <= LONGEST else f"{shown}... ({len(text)} characters)"
 
 
 def seconds(duration: float) -> str:

@@ -1,7 +1,8 @@
 """One TCP connection to one server: frames, replies matched to requests, and when it ended. No policy.
 
 ZooKeeper answers the requests of a connection in order; pings and authentication have queues of their own, since the latter
-are answered out of order. A reply that matches no request costs the connection.
+are answered out of order. What ZooKeeper never sends costs the connection, as soon as it can be told: a frame too long for
+what it begins with, a reply that matches no request, more events than watches were set.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ from aioelect.zookeeper.hosts import format_address
 __all__ = ["Answer", "Connection", "Owner", "Reply"]
 
 MAX_FRAME = 64 * 1024 * 1024
-"""Bytes of the largest reply that is read: 100,000 children take 2 to 6 MB, and a larger claim is no ZooKeeper."""
+"""Bytes of the largest reply to a request that is read: 100,000 children take 2 to 6 MB."""
+
+MAX_EVENT = 1024 * 1024
+"""Bytes of the largest event: a path is part of a request, and ZooKeeper takes none above 1 MiB (``jute.maxbuffer``)."""
+
+MAX_SMALL = 4096
+"""Bytes of the largest first answer, and of answers to pings and authentication: ZooKeeper's have 37 and 16."""
+
+SHOWN = 24
+"""Bytes of a bad frame that are told: what comes behind may be the session's password, or data."""
 
 SUPPORTED = (3, 6, 0)
 """What aiozk's feature tests see: the oldest server that we support, since the protocol does not tell its version."""
@@ -92,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._pending: deque[_Pending] = deque()
         self._pings: deque[float] = deque()
         self._auths: deque[_Pending] = deque()
+        self._watches = 0
+        """How many events may come yet: a watch fires once."""
         self._greeting: asyncio.Future[wire.ConnectReply] | None = None
         self._greeted = False
         self._closed = self._loop.create_future()
@@ -149,6 +161,7 @@ class Connection(asyncio.Protocol):
         payload = wire.frame(request.serialize(xid))
         pending = _Pending(xid, request, self._clock(), future)
         (self._auths if xid == wire.AUTH_XID else self._pending).append(pending)
+        self._watches += wire.watches_asked(request)
         self._write(payload)
         return future
 
@@ -235,48 +248,72 @@ class Connection(asyncio.Protocol):
             self._closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        if self.closing:
+            return
         now = self.last_read = self._clock()
         buffer = self._buffer
         buffer += data
-        start, end = 0, len(buffer)
+        start = 0
         try:
-            while end - start >= 4 and not self.closing:
-                (size,) = _length.unpack_from(buffer, start)
-                if not 0 <= size <= MAX_FRAME:
-                    raise ValueError(f"a frame that claims {size} bytes")
-                if end - start - 4 < size:
+            while len(buffer) - start >= 4 and not self.closing:
+                (size,) = _number.unpack_from(buffer, start)
+                self._check(size, start + 4)
+                end = start + 4 + size
+                if len(buffer) < end:
                     break
-                payload = bytes(memoryview(buffer)[start + 4 : start + 4 + size])
-                start += 4 + size
+                payload = bytes(memoryview(buffer)[start + 4 : end])
                 self._received(payload, now)
-        except (ValueError, LookupError, struct.error, UnicodeDecodeError) as e:
-            self.abort(f"the server sent what ZooKeeper never sends: {e}")
-        if start and not self.closing:
-            del buffer[:start]
+                start = end
+        except wire.Malformed as e:
+            sent = bytes(memoryview(buffer)[start : start + SHOWN])
+            self.abort(f"the server sent what ZooKeeper never sends: {e}, beginning with {sent!r}")
+        del buffer[:start]
 
     # Receiving
 
-    def _received(self, payload: bytes, now: float) -> None:
+    def _check(self, size: int, at: int) -> None:
+        """Whether such a frame may come, as far as its first bytes, at ``at``, are here: no other is waited for."""
+        least, most = wire.HEADER, MAX_FRAME
         if not self._greeted:
+            least, most = 0, MAX_SMALL
             if self._greeting is None:
-                raise ValueError("an answer before the first request")
-            self._greeted = True
-            reply = wire.parse_connect_reply(payload)
-            if reply.session_id and reply.timeout <= 0:
-                raise ValueError(f"a session of {reply.timeout} s")
-            if not self._greeting.done():
-                self._greeting.set_result(reply)
+                raise wire.Malformed("an answer before the first request")
+        elif size >= least and len(self._buffer) >= at + 4:
+            (xid,) = _number.unpack_from(self._buffer, at)
+            if xid == wire.WATCH_XID:
+                most = MAX_EVENT
+                if not self._watches:
+                    raise wire.Malformed("more events than watches were set")
+            elif xid == wire.PING_XID:
+                most = MAX_SMALL
+                if not self._pings:
+                    raise wire.Malformed("an answer to a ping that was not sent")
+            else:
+                most = MAX_SMALL if xid == wire.AUTH_XID else MAX_FRAME
+                queue = self._queue(xid)
+                if not queue or queue[0].xid != xid:
+                    raise wire.Malformed(f"a reply to request {xid}, which is not the oldest one waiting")
+        if not least <= size <= most:
+            raise wire.Malformed(f"a frame of {size} bytes")
+
+    def _queue(self, xid: int) -> deque[_Pending]:
+        return self._auths if xid == wire.AUTH_XID else self._pending
+
+    def _received(self, payload: bytes, now: float) -> None:
+        """Takes a frame that has passed :meth:`_check`."""
+        if not self._greeted:
+            self._received_greeting(payload)
             return
         xid, zxid, error = wire.parse_header(payload)
         if xid == wire.WATCH_XID:
-            self._owner.notified(self, wire.parse_event(payload))
+            event = wire.parse_event(payload)
+            self._watches -= 1
+            self._owner.notified(self, event)
         elif xid == wire.PING_XID:
             self._owner.replied(self, Answer(None, None, error, zxid, self._pings.popleft(), now))
         else:
-            queue = self._auths if xid == wire.AUTH_XID else self._pending
-            if not queue or queue[0].xid != xid:
-                raise ValueError(f"a reply to request {xid}, which was not the oldest one waiting")
-            record = None if error else wire.parse_reply(queue[0].request.opcode, payload)
+            queue = self._queue(xid)
+            record = None if error else wire.parse_reply(queue[0].request, payload)
             pending = queue.popleft()
             self._owner.replied(self, Answer(pending.request, record, error, zxid, pending.sent, now))
             if not pending.future.done():
@@ -284,6 +321,12 @@ class Connection(asyncio.Protocol):
                     pending.future.set_exception(wire.response_error(error))
                 else:
                     pending.future.set_result(Reply(record, pending.sent, now))
+
+    def _received_greeting(self, payload: bytes) -> None:
+        reply = wire.parse_connect_reply(payload)
+        self._greeted = True
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_result(reply)
 
     def pause_reading(self) -> None:
         """Reads nothing more from the socket."""
@@ -306,5 +349,5 @@ class _Reader:
         self._connection.pause_reading()
 
 
-_length = struct.Struct("!i")
+_number = struct.Struct("!i")
 _PING = wire.frame(protocol.PingRequest().serialize(wire.PING_XID))

@@ -25,6 +25,8 @@ class Dispatch:
         self._watches = watches
         self._send = send
         self._early: list[Any] = []
+        self._asked: set[tuple[str, Kind]] = set()
+        """The watches that are being set again on this connection: events that come meanwhile ask for no more."""
 
     def expect(self) -> None:
         """A connection begins: what is early on it is a batch of its own."""
@@ -32,11 +34,13 @@ class Dispatch:
 
     def postpone(self, event: Any) -> None:
         """Keeps an event that came before the connection was ready: in the order of a list, not of time."""
-        self._early.append(event)
+        if event.path in self._watches:
+            self._early.append(event)
 
     def catch_up(self) -> None:
         """The connection is ready: everything that was early is one batch."""
         early, self._early = self._early, []
+        self._asked.clear()
         for event in early:
             self.happened(event)
         for path in self._watches.used_up():
@@ -51,6 +55,7 @@ class Dispatch:
 
     def answered(self, answer: Answer) -> None:
         """Notes the watch that a request has set, and calls those who listen for what its answer proves to have been missed."""
+        self._asked.difference_update((getattr(answer.request, "path", None), kind) for kind in Kind)
         for event_type in self._watches.answered(answer.request, answer.record, answer.error):
             self._call(event_type, answer.request.path)
 
@@ -61,5 +66,8 @@ class Dispatch:
 
     def _rearm(self, path: str) -> None:
         for kind in self._watches.missing(path):
+            if (path, kind) in self._asked:
+                continue
+            self._asked.add((path, kind))
             request = protocol.GetChildren2Request if kind is Kind.CHILD else protocol.ExistsRequest
             self._send(request(path=path, watch=True))

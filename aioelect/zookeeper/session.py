@@ -367,7 +367,10 @@ class Session:
         try:
             has_ended = not await self._join(address, bound)
         except ConnectionLoss:
-            if self.session_id is None or not self._is_hopeless():
+            if not self._is_hopeless():
+                raise
+            if self.session_id is None:
+                self.last_zxid = None  # servers refuse whoever has seen more than they have, and it may have been a lie
                 raise
             if (await self._handshake.inquire(address, bound, self.requested_timeout)).session_id == 0:
                 raise

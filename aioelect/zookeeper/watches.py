@@ -66,6 +66,10 @@ class Watches:
     def __len__(self) -> int:
         return len(self._listeners) + len(self._armed) + len(self._known)
 
+    def __contains__(self, path: object) -> bool:
+        """Whether anybody listens to what happens there."""
+        return path in self._listeners
+
     def add(self, event_type: int, path: str, callback: WatchCallback) -> None:
         """Calls ``callback(path)`` at every such event until it is removed."""
         callbacks = self.callbacks.setdefault((event_type, path), {})

@@ -105,7 +105,7 @@ def ask_all(talk: Talk) -> list[asyncio.Future[Any]]:
     connection = talk.connection
     connection.ping()
     return [
-        connection.request(protocol.ExistsRequest(path="/a", watch=False), 1),
+        connection.request(protocol.ExistsRequest(path="/a", watch=True), 1),
         connection.request(protocol.AuthRequest(type=0, scheme="digest", auth=b"a:b"), 0),
         connection.request(protocol.ExistsRequest(path="/b", watch=False), 2),
         connection.request(protocol.GetDataRequest(path="/c", watch=False), 3),

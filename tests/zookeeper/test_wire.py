@@ -64,7 +64,7 @@ def test_the_get_ephemerals_request() -> None:
 def test_the_get_ephemerals_reply(paths: list[str]) -> None:
     payload = struct.pack("!iqii", 5, 77, 0, len(paths)) + b"".join(map(text, paths))
     assert wire.parse_header(payload) == (5, 77, 0)
-    assert wire.parse_reply(103, payload).ephemerals == paths
+    assert wire.parse_reply(wire.GetEphemeralsRequest(path="/"), payload).ephemerals == paths
 
 
 def test_negative_headers() -> None:
@@ -77,10 +77,12 @@ def test_an_event() -> None:
     assert (event.type, event.state, event.path) == (protocol.WatchEvent.DELETED, 3, "/é")
 
 
-@pytest.mark.parametrize("opcode", [103, protocol.ExistsRequest.opcode])
-def test_a_reply_that_ends_too_soon_is_an_error(opcode: int) -> None:
-    with pytest.raises(struct.error):
-        wire.parse_reply(opcode, struct.pack("!iqi", 5, 77, 0) + b"\x00\x00")
+@pytest.mark.parametrize(
+    "request_", [wire.GetEphemeralsRequest(path="/"), protocol.ExistsRequest(path="/", watch=False)]
+)
+def test_a_reply_that_ends_too_soon_is_an_error(request_: Any) -> None:
+    with pytest.raises(wire.Malformed):
+        wire.parse_reply(request_, struct.pack("!iqi", 5, 77, 0) + b"\x00\x00")
 
 
 def test_the_xids_of_packets_that_are_no_requests() -> None:
