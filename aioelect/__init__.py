@@ -26,6 +26,7 @@ from aioelect.errors import (
     ServerSilent,
     SessionExpired,
     SwitchoverTimeout,
+    TlsError,
     TransactionRefused,
     UnexpectedAcl,
 )
@@ -36,7 +37,7 @@ from aioelect.model import Contender, LossReason, Standing, Timing
 from aioelect.observer import Standings, get_standing, observe
 from aioelect.switchover import hand_over, step_down
 from aioelect.zookeeper.client import Client, connect
-from aioelect.zookeeper.security import Digest
+from aioelect.zookeeper.security import Digest, Gssapi, SaslDigestMd5
 
 __all__ = [
     "AioelectError",
@@ -52,12 +53,14 @@ __all__ = [
     "ElectionTimeout",
     "Executed",
     "ForeignContender",
+    "Gssapi",
     "Leader",
     "LeadershipLost",
     "LossReason",
     "NoLeader",
     "NotContending",
     "OutcomeUnknown",
+    "SaslDigestMd5",
     "SequenceExhausted",
     "ServerSilent",
     "SessionExpired",
@@ -65,6 +68,7 @@ __all__ = [
     "Standings",
     "SwitchoverTimeout",
     "Timing",
+    "TlsError",
     "Transaction",
     "TransactionRefused",
     "UnexpectedAcl",

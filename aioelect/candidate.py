@@ -20,7 +20,7 @@ import anyio
 from aioelect import candidacy, events
 from aioelect.cleanup import finish
 from aioelect.control import Control
-from aioelect.errors import ClientClosed, ForeignContender, SequenceExhausted, SessionExpired
+from aioelect.errors import AuthenticationFailed, ClientClosed, ForeignContender, SequenceExhausted, SessionExpired
 from aioelect.events import OnEvent
 from aioelect.handover import Handover, check_handover_delay
 from aioelect.leader import Leader, OnOverrun, check_on_overrun
@@ -589,9 +589,11 @@ class Candidate:
         pass
 
     def session_closed(self) -> None:
+        failure = self.session.failure
         if self._leader is not None:
-            self._leader._end(LossReason.CLIENT_CLOSED, void=True)
-        self._fail(ClientClosed(f"the client was closed while {self!r} contended"))
+            refused = isinstance(failure, AuthenticationFailed)
+            self._leader._end(LossReason.AUTHENTICATION_FAILED if refused else LossReason.CLIENT_CLOSED, void=True)
+        self._fail(failure or ClientClosed(f"the client was closed while {self!r} contended"))
 
 
 def _check_drain(drain: float | None, timing: Timing) -> None:

@@ -17,9 +17,10 @@
     ├── SessionExpired            ZooKeeper ended the session                (an aiozk.exc.SessionLost)
     ├── ConnectionLoss            the connection broke  (.executed)          (an aiozk.exc.ConnectError)
     │   ├── ConnectTimeout        no first session within `timeout`          (a TimeoutError)
-    │   └── ServerSilent          a server that was given up                 (an aiozk.exc.TimeoutError)
+    │   ├── ServerSilent          a server that was given up                 (an aiozk.exc.TimeoutError)
+    │   └── TlsError              no encrypted connection with a server we trust (.final)
     ├── ClientClosed              the client was closed, or never started    (an aiozk.exc.InvalidClientState)
-    └── AuthenticationFailed      the server refused the credentials         (an aiozk.exc.ZKError)
+    └── AuthenticationFailed      a server refused our credentials, or wants some (an aiozk.exc.ZKError)
 
 Bad arguments raise ``ValueError`` or ``TypeError`` at the call. What ZooKeeper answers to a request (NoNode, NodeExists,
 BadVersion, ...) stays what it is in aiozk: ``aiozk.exc``. This module and ``aioelect.zookeeper`` are the only ones that know
@@ -54,6 +55,7 @@ __all__ = [
     "ServerSilent",
     "SessionExpired",
     "SwitchoverTimeout",
+    "TlsError",
     "TransactionRefused",
     "UnexpectedAcl",
     "ZooKeeperError",
@@ -276,6 +278,21 @@ class ServerSilent(ConnectionLoss, exc.TimeoutError):  # type: ignore[misc]  # a
     """The server did not answer for too long, so the connection was given up."""
 
 
+class TlsError(ConnectionLoss):
+    """The TLS handshake with a server failed: one side did not trust the other, or does not speak TLS on that port.
+
+    ``final`` says that asking again gives the same answer until a certificate, or an argument of this client, is changed.
+    """
+
+    def __init__(self, host: str, port: int, why: str, final: bool) -> None:
+        super().__init__(host, port, why)
+        self.args = (host, port, why, final)
+        self.final = final
+
+    def __str__(self) -> str:
+        return f"no TLS connection to {self.host}:{self.port}: {self.why}"
+
+
 class ConnectTimeout(ConnectionLoss, TimeoutError):
     """No server gave a first session within ``timeout`` seconds."""
 
@@ -297,4 +314,4 @@ class ClientClosed(AioelectError, exc.InvalidClientState):  # type: ignore[misc]
 
 
 class AuthenticationFailed(AioelectError, exc.ZKError):  # type: ignore[misc]  # aiozk has no types
-    """The server refused the credentials."""
+    """A server refused our credentials, or wants some that it was not given. No session is used without them."""

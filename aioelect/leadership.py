@@ -258,6 +258,6 @@ async def _campaign(
                 return None
             except LeadershipLost as e:
                 ours = leader is not None and (e.token, e.election) == (leader.token, leader.election)
-                if not ours or e.reason is LossReason.CLIENT_CLOSED:
+                if not ours or e.reason in (LossReason.CLIENT_CLOSED, LossReason.AUTHENTICATION_FAILED):
                     raise
             await asyncio.sleep(client.session.world.random.uniform(0, PAUSE))

@@ -45,6 +45,7 @@ class LossReason(enum.StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     NODE_DELETED = "node_deleted"
     CLIENT_CLOSED = "client_closed"
+    AUTHENTICATION_FAILED = "authentication_failed"
     FOREIGN_CONTENDER = "foreign_contender"
     STEP_DOWN_REQUESTED = "step_down_requested"
     RESIGNED = "resigned"
@@ -59,6 +60,7 @@ _DESCRIPTIONS = {
     LossReason.DEADLINE_PASSED: "the servers could not confirm it before its deadline",
     LossReason.NODE_DELETED: "somebody deleted its znode",
     LossReason.CLIENT_CLOSED: "the client was closed",
+    LossReason.AUTHENTICATION_FAILED: "a server refused the client's credentials when it reconnected",
     LossReason.FOREIGN_CONTENDER: "another recipe contends in the same folder",
     LossReason.STEP_DOWN_REQUESTED: "somebody asked the leader to step down, or to hand over",
     LossReason.RESIGNED: "the leader resigned",

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import random
 import socket
+import ssl as tls
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,9 +29,19 @@ Clock = Callable[[], float]
 
 
 class Dial(Protocol):
-    """Connects ``protocol`` to ``address`` and returns when the transport is ready. Raises ``OSError``."""
+    """Connects ``protocol`` to ``address`` and returns when the transport is ready. Raises ``OSError``.
 
-    async def __call__(self, protocol: asyncio.Protocol, address: Address) -> asyncio.Transport: ...
+    Where ``ssl`` is given, that is after the TLS handshake, in which the server has proven to be ``server_hostname``.
+    """
+
+    async def __call__(
+        self,
+        protocol: asyncio.Protocol,
+        address: Address,
+        *,
+        ssl: tls.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> asyncio.Transport: ...
 
 
 class Resolve(Protocol):
@@ -39,9 +50,17 @@ class Resolve(Protocol):
     async def __call__(self, host: str, port: int) -> Sequence[Address]: ...
 
 
-async def dial_tcp(protocol: asyncio.Protocol, address: Address) -> asyncio.Transport:
-    """A TCP connection; asyncio switches Nagle's algorithm off."""
-    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, *address)
+async def dial_tcp(
+    protocol: asyncio.Protocol,
+    address: Address,
+    *,
+    ssl: tls.SSLContext | None = None,
+    server_hostname: str | None = None,
+) -> asyncio.Transport:
+    """A TCP connection, with TLS where ``ssl`` is given; asyncio switches Nagle's algorithm off."""
+    transport, _ = await asyncio.get_running_loop().create_connection(
+        lambda: protocol, *address, ssl=ssl, server_hostname=server_hostname
+    )
     return transport
 
 

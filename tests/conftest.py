@@ -27,6 +27,9 @@ STARTS_SERVERS = {
 }
 """Test files that start servers of their own, or tools that are not there everywhere."""
 
+SERVERS = {"zookeeper", "secure_zookeeper", "strict_zookeeper", "shared_ensemble"}
+"""Fixtures that are real servers."""
+
 LONG = {"faults", "model", "simulation"}
 """Folders of tests that take minutes."""
 
@@ -41,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder, name = item.path.parent.name, item.path.name
         starts_servers = f"{folder}/{name}" in STARTS_SERVERS or folder in LONG
-        given_servers = {"zookeeper", "shared_ensemble"} & set(getattr(item, "fixturenames", ()))
+        given_servers = SERVERS & set(getattr(item, "fixturenames", ()))
         if not (starts_servers or given_servers or "zookeeper" in item.name):
             item.add_marker("unit")
 

@@ -29,6 +29,7 @@ from aioelect.errors import (
     ServerSilent,
     SessionExpired,
     SwitchoverTimeout,
+    TlsError,
     TransactionRefused,
     UnexpectedAcl,
 )
@@ -55,6 +56,7 @@ SAMPLES: list[AioelectError] = [
     UnexpectedAcl("/election", "digest:'me':rwcda", "world:'anyone':rwcda"),
     ClientClosed("the client is closed"),
     AuthenticationFailed("zk1 refused the credentials"),
+    TlsError("zk1", 2281, "its certificate is out of date", True),
 ]
 
 
@@ -127,6 +129,7 @@ def test_no_error_pretends_to_have_an_errno(error: AioelectError) -> None:
         (SAMPLES[5], "session 0x1f has ended"),
         (SAMPLES[6], "connection to zk1:2181 lost (reset); whether the request was executed is unknown: look before"),
         (SAMPLES[7], "connection lost (not connected); the request was not executed"),
+        (SAMPLES[-1], "no TLS connection to zk1:2281: its certificate is out of date"),
         (SAMPLES[9], "no ZooKeeper session from zk1:2181,zk2:2181 within 30 s (refused). Check the hosts string"),
     ],
 )

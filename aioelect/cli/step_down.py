@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import click
 
 import aioelect
 from aioelect.cli import signals
-from aioelect.cli.options import check_election, check_hosts
+from aioelect.cli.options import check_election, connect, connection
 from aioelect.cli.text import clean
 from aioelect.errors import ZooKeeperError
 
 __all__ = ["step_down"]
 
-SESSION_TIMEOUT = 2.0
-"""Seconds, or what the servers grant: a request goes so long after this process, should it die."""
-
 
 @click.command()
 @click.argument("election", callback=check_election)
-@click.option(
-    "--hosts", metavar="HOSTS", required=True, callback=check_hosts, help="The servers, such as zk1:2181,zk2:2181/app."
-)
 @click.option("--to", metavar="IDENTITY", help="Who shall lead next; by default, whoever is next in line.")
 @click.option(
     "--timeout",
@@ -32,20 +28,23 @@ SESSION_TIMEOUT = 2.0
     show_default=True,
     help="When to give up, and take the request back.",
 )
-def step_down(election: str, hosts: str, to: str | None, timeout: float) -> None:
+@connection
+def step_down(election: str, hosts: str, to: str | None, timeout: float, **identity: Any) -> None:
     """Ask the leader of ELECTION to step down.
 
     Its body is cancelled and ends first, then the next one leads. With --to, contenders in between give way.
 
     The exit status is 0 if that has happened, 1 if not, 2 for bad arguments.
     """
+    client = connect(hosts, timeout, **identity)
     try:
-        new = signals.run(_switch(hosts, election, to, timeout))
+        new = signals.run(_switch(client, election, to, timeout))
     except signals.Signalled as e:
         click.echo(f"aioelect step-down: {e.name}, the request was taken back", err=True)
         sys.exit(e.status)
     except (aioelect.AioelectError, ZooKeeperError) as e:
-        click.echo(f"aioelect step-down: {clean(str(e))}", err=True)
+        hint = "" if type(e).__name__ != "NoAuth" else ": this election is protected, give its credentials (--user or --cert)"
+        click.echo(f"aioelect step-down: {clean(str(e))}{hint}", err=True)
         sys.exit(1)
     if new is None:
         click.echo(f"nobody leads {clean(election)} now: nobody else contends")
@@ -53,8 +52,10 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float) -> None
         click.echo(f"{clean(new.identity)} leads {clean(election)} with token {new.token:#x}")
 
 
-async def _switch(hosts: str, election: str, to: str | None, timeout: float) -> aioelect.Contender | None:
-    async with aioelect.connect(hosts, session_timeout=SESSION_TIMEOUT, timeout=timeout) as client:
+async def _switch(
+    connecting: AbstractAsyncContextManager[aioelect.Client], election: str, to: str | None, timeout: float
+) -> aioelect.Contender | None:
+    async with connecting as client:
         if to is None:
             return await aioelect.step_down(client, election, timeout=timeout)
         return await aioelect.hand_over(client, election, to, timeout=timeout)

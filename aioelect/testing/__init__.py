@@ -12,6 +12,7 @@ from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import FaultProxy
 from aioelect.testing.recorder import Interval, LeadershipRecorder
 from aioelect.testing.zookeeper import (
+    ServerTls,
     ZooKeeperEnsemble,
     ZooKeeperNotFound,
     ZooKeeperServer,
@@ -23,6 +24,7 @@ __all__ = [
     "FaultProxy",
     "Interval",
     "LeadershipRecorder",
+    "ServerTls",
     "ZooKeeperEnsemble",
     "ZooKeeperNotFound",
     "ZooKeeperServer",

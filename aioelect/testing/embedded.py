@@ -20,6 +20,7 @@ from aioelect.testing.jute import Code, Identity, JuteError, Opcode, UnknownOpco
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from ssl import SSLContext
 
 VERSION = "3.8.0"
 """The ZooKeeper release whose behaviour is copied, and which ``srvr`` reports."""
@@ -123,6 +124,7 @@ class EmbeddedServer:
         container_check_interval: Seconds between two reaps of containers that are empty again.
         clock: Tells the seconds by which sessions expire.
         wall_clock: Tells the seconds since the epoch, for ``ctime`` and ``mtime``.
+        ssl: Takes TLS connections with this context, and no others.
 
     The tree and the sessions outlive `stop`: a server that is started again goes on with them, on the same
     port, and every session has its whole timeout again, as when ZooKeeper restarts.
@@ -138,6 +140,7 @@ class EmbeddedServer:
         container_check_interval: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        ssl: SSLContext | None = None,
     ) -> None:
         if tick_time <= 0:
             raise ValueError(f"tick_time must be positive, not {tick_time}")
@@ -154,6 +157,7 @@ class EmbeddedServer:
         self._container_check_interval = container_check_interval
         self._clock = clock
         self._wall_clock = wall_clock
+        self._ssl = ssl
         self._sessions = _Sessions(tick_time)
         # SessionTrackerImpl.initializeNextSessionId: unlikely to repeat those of an earlier server.
         self._session_ids = itertools.count(1 << 56 | (int(wall_clock() * 1000) & 0xFFFFFFFFFF) << 16)
@@ -203,7 +207,9 @@ class EmbeddedServer:
         if self._listener:
             raise RuntimeError(f"the server listens on {self.hosts} already")
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self.accept, "127.0.0.1", self._port, start_serving=False)
+        self._listener = await loop.create_server(
+            self.accept, "127.0.0.1", self._port, ssl=self._ssl, start_serving=False
+        )
         self._port = self._listener.sockets[0].getsockname()[1]
         for session in self._sessions:
             self._sessions.touch(session, self._clock())

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, permutations
 from pathlib import Path
@@ -33,6 +34,7 @@ from typing import Any, Final, Self
 from .proxy import FaultProxy
 
 __all__ = [
+    "ServerTls",
     "ZooKeeperEnsemble",
     "ZooKeeperNotFound",
     "ZooKeeperServer",
@@ -125,6 +127,31 @@ def free_ports(count: int) -> list[int]:
         return ports
 
 
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """What a server's TLS port is made of: PEM files, read when the server starts.
+
+    `key_store` holds the private key, in PKCS #8 and without a password, and the certificates up to the CA's; `trust_store` the
+    certificates of the CAs whose clients are trusted. Clients need a certificate of their own unless `demands_certificate` is
+    false.
+    """
+
+    key_store: Path
+    trust_store: Path
+    demands_certificate: bool = True
+
+    def properties(self) -> dict[str, str]:
+        """As Java system properties."""
+        return {
+            "zookeeper.serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+            "zookeeper.ssl.keyStore.location": str(self.key_store),
+            "zookeeper.ssl.keyStore.type": "PEM",
+            "zookeeper.ssl.trustStore.location": str(self.trust_store),
+            "zookeeper.ssl.trustStore.type": "PEM",
+            "zookeeper.ssl.clientAuth": "need" if self.demands_certificate else "none",
+        }
+
+
 class ZooKeeperServer:
     """One ZooKeeper server process on a loopback port, with its data in a private folder.
 
@@ -136,6 +163,9 @@ class ZooKeeperServer:
         max_session_timeout: the longest session timeout to grant, seconds, instead of 20 ticks.
         config: more lines of zoo.cfg.
         properties: more Java system properties.
+        tls: makes the server listen on a second port, for TLS alone.
+        jaas: a JAAS configuration with a section "Server": the server then knows SASL. It goes into a file, since a command line
+            is there for all to read.
         member_id: the server's id in an ensemble.
         start_timeout: seconds within which the server must serve.
 
@@ -151,11 +181,13 @@ class ZooKeeperServer:
         max_session_timeout: float | None = None,
         config: Mapping[str, object] | None = None,
         properties: Mapping[str, str] | None = None,
+        tls: ServerTls | None = None,
+        jaas: str | None = None,
         member_id: int | None = None,
         start_timeout: float = 20.0,
     ) -> None:
         self._classpath = find_zookeeper()
-        self._properties = {**_PROPERTIES, **(properties or {})}
+        self._properties = {**_PROPERTIES, **(tls.properties() if tls else {}), **(properties or {})}
         self._config: dict[str, object] = {
             "tickTime": _milliseconds(tick_time),
             "clientPortAddress": "127.0.0.1",
@@ -167,11 +199,16 @@ class ZooKeeperServer:
             self._config["minSessionTimeout"] = _milliseconds(min_session_timeout)
         if max_session_timeout is not None:
             self._config["maxSessionTimeout"] = _milliseconds(max_session_timeout)
+        if jaas is not None:
+            self._config["authProvider.sasl"] = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
         self._config |= config or {}
+        self._is_secure = tls is not None
+        self._jaas = jaas
         self._member_id = member_id
         self._start_timeout = start_timeout
         self._folder: Path | None = None
         self._port: int | None = None
+        self._secure_port: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
 
@@ -218,6 +255,17 @@ class ZooKeeperServer:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def secure_hosts(self) -> str:
+        """The hosts string for clients with TLS; stays the same over restarts.
+
+        Raises:
+            RuntimeError: the server was never started, or has no TLS port.
+        """
+        if self._secure_port is None:
+            raise RuntimeError("the server has no TLS port: give it tls, and start it")
+        return f"127.0.0.1:{self._secure_port}"
+
+    @property
     def folder(self) -> Path:
         """The private folder, with zoo.cfg, data and log.
 
@@ -252,7 +300,7 @@ class ZooKeeperServer:
             except ZooKeeperStartFailed as error:
                 if port_is_kept or attempt == _PORT_ATTEMPTS or "BindException" not in str(error):
                     raise
-                self._port = None  # somebody else took it since
+                self._port = self._secure_port = None  # somebody else took one since
             else:
                 break
 
@@ -267,7 +315,8 @@ class ZooKeeperServer:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="aioelect-zookeeper-"))
         if self._port is None:
-            [self._port] = free_ports(1)
+            self._port, secure_port = free_ports(2)
+            self._secure_port = secure_port if self._is_secure else None
         self._spawn(self._folder)
 
     def wait_ready(self) -> None:
@@ -280,7 +329,7 @@ class ZooKeeperServer:
         began = time.monotonic()
         # A starting server accepts connections that it never answers: ask again soon, but not too soon for
         # a machine that is slow.
-        while not serves(self.port, timeout=0.1 + (time.monotonic() - began) / 4):
+        while not (serves(self.port, timeout=0.1 + (time.monotonic() - began) / 4) and self._is_listening_securely()):
             if process.poll() is not None:
                 problem = f"ended with status {process.returncode} before it served"
             elif time.monotonic() > began + self._start_timeout:
@@ -291,6 +340,13 @@ class ZooKeeperServer:
             tail = self.log_tail()
             self.kill()
             raise ZooKeeperStartFailed(f"ZooKeeper on {self.hosts} {problem}; its log ends with:\n{tail}")
+
+    def _is_listening_securely(self) -> bool:
+        """The TLS port is opened after the other one."""
+        if self._secure_port is None:
+            return True
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self._secure_port)) == 0
 
     def stop(self) -> None:
         """End the server with SIGTERM, and after 5 seconds with SIGKILL; nothing when it does not run.
@@ -381,8 +437,14 @@ class ZooKeeperServer:
         if self._member_id is not None:
             (folder / "data" / "myid").write_text(f"{self._member_id}\n")
         config = {**self._config, "clientPort": self.port, "dataDir": folder / "data"}
+        properties = dict(self._properties)
+        if self._secure_port is not None:
+            config |= {"secureClientPort": self._secure_port, "secureClientPortAddress": "127.0.0.1"}
+        if self._jaas is not None:
+            (folder / "jaas.conf").write_text(self._jaas)
+            properties["java.security.auth.login.config"] = str(folder / "jaas.conf")
         (folder / "zoo.cfg").write_text("".join(f"{key}={value}\n" for key, value in config.items()))
-        command = ["java", *_JVM, *(f"-D{key}={value}" for key, value in self._properties.items())]
+        command = ["java", *_JVM, *(f"-D{key}={value}" for key, value in properties.items())]
         command += ["-cp", self._classpath, "org.apache.zookeeper.server.quorum.QuorumPeerMain"]
         with (folder / "log").open("ab") as log:
             # In a session of its own, so that Ctrl-C reaches the tests alone, which then stop the server.
@@ -421,6 +483,8 @@ class ZooKeeperEnsemble:
         max_session_timeout: the longest session timeout to grant, seconds, instead of 20 ticks.
         config: more lines of zoo.cfg.
         properties: more Java system properties.
+        tls: gives each member a second port, for TLS alone; members talk to each other without.
+        jaas: a JAAS configuration with a section "Server", as for `ZooKeeperServer`.
         start_timeout: seconds within which all members must serve.
 
     Raises:
@@ -438,6 +502,8 @@ class ZooKeeperEnsemble:
         max_session_timeout: float | None = None,
         config: Mapping[str, object] | None = None,
         properties: Mapping[str, str] | None = None,
+        tls: ServerTls | None = None,
+        jaas: str | None = None,
         start_timeout: float = 30.0,
     ) -> None:
         self._size = members
@@ -445,6 +511,8 @@ class ZooKeeperEnsemble:
         self._session_timeouts = (min_session_timeout, max_session_timeout)
         self._config = {"initLimit": init_limit, "syncLimit": sync_limit, **(config or {})}
         self._properties = {**_FAST_ELECTION, **(properties or {})}
+        self._tls = tls
+        self._jaas = jaas
         self._start_timeout = start_timeout
         self._links = _MemberLinks()
         self._cut_members: set[int] = set()
@@ -502,6 +570,8 @@ class ZooKeeperEnsemble:
                 max_session_timeout=self._session_timeouts[1],
                 config={**self._config, **self._addresses(index, quorum, election)},
                 properties=self._properties,
+                tls=self._tls,
+                jaas=self._jaas,
                 member_id=index + 1,
                 start_timeout=self._start_timeout,
             )

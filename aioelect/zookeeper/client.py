@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import ssl as tls
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
 from functools import partial
@@ -30,7 +31,9 @@ from aioelect.zookeeper.access import Access, Acl, make_acl
 from aioelect.zookeeper.hosts import Hosts
 from aioelect.zookeeper.janitor import Janitor
 from aioelect.zookeeper.renewals import Renewals
-from aioelect.zookeeper.security import Auth
+from aioelect.zookeeper.security import Auth, Tls
+from aioelect.zookeeper.security.auth import check_auth
+from aioelect.zookeeper.security.tls import FilePath, KeyPassword
 from aioelect.zookeeper.session import Session
 
 if TYPE_CHECKING:
@@ -88,6 +91,12 @@ class Client(_ZKClient):
         renew_every: float | None = None,
         margin: float | None = None,
         tick_time: float | None = None,
+        ssl: tls.SSLContext | bool | None = None,
+        ssl_ca: FilePath | None = None,
+        ssl_cert: FilePath | None = None,
+        ssl_key: FilePath | None = None,
+        ssl_key_password: KeyPassword | None = None,
+        server_hostname: str | None = None,
         auth: Auth | Sequence[Auth] = (),
         acl: Acl = "open",
         on_event: OnEvent | None = None,
@@ -108,11 +117,12 @@ class Client(_ZKClient):
             request_timeout=request_timeout,
             allow_read_only=allow_read_only,
             timing=partial(Timing.derive, tick_time=tick_time, renew_every=renew_every, margin=margin),
-            auth=(auth,) if isinstance(auth, Auth) else tuple(auth),
+            auth=check_auth(auth),
+            tls=Tls.parse(ssl, ssl_ca, ssl_cert, ssl_key, ssl_key_password, server_hostname),
             on_event=on_event,
             world=world,
         )
-        self._authenticates = bool(auth)
+        self._authenticates = bool(auth) or ssl_cert is not None or isinstance(ssl, tls.SSLContext)
         self.default_acl = list(default_acl) if default_acl else make_acl(acl, authenticated=self._authenticates)
         self.stat_cache: OrderedDict[str, Stat] = OrderedDict()
         self.recipes: Any = RecipeProxy(self)
@@ -127,7 +137,7 @@ class Client(_ZKClient):
     # Life
 
     async def start(self) -> None:
-        """Connects; a chroot is made where it is missing. Raises ``ConnectTimeout`` and ``AuthenticationFailed``."""
+        """Connects; a chroot is made where it is missing. Raises as :func:`connect` when awaited."""
         self.closing = False
         await self.session.start(self._timeout)
         try:
@@ -400,6 +410,12 @@ def connect(
     renew_every: float | None = None,
     margin: float | None = None,
     tick_time: float | None = None,
+    ssl: tls.SSLContext | bool | None = None,
+    ssl_ca: FilePath | None = None,
+    ssl_cert: FilePath | None = None,
+    ssl_key: FilePath | None = None,
+    ssl_key_password: KeyPassword | None = None,
+    server_hostname: str | None = None,
     auth: Auth | Sequence[Auth] = (),
     acl: Acl = "open",
     on_event: OnEvent | None = None,
@@ -412,13 +428,19 @@ def connect(
     ``timeout``          seconds until the first session, None for ever.
     ``request_timeout``  seconds that a request waits for its answer, reconnects included; the session timeout by default.
     ``renew_every``, ``margin``, ``tick_time``  see :class:`aioelect.Timing`.
-    ``auth``             credentials, or several; see :class:`aioelect.Digest`.
+    ``ssl``              True for TLS, or an ``ssl.SSLContext`` of your own; see docs/security.md.
+    ``ssl_ca``           a PEM file: the CAs to trust, the system's by default.
+    ``ssl_cert``, ``ssl_key``  PEM files: who we are, where servers ask; the key may stand in the certificate's file.
+    ``ssl_key_password`` a function that gives the password of an encrypted key.
+    ``server_hostname``  what the servers' certificates must be for; the host as it stands in ``hosts`` by default.
+    ``auth``             credentials, or several: ``aioelect.Digest``, ``aioelect.SaslDigestMd5``, ``aioelect.Gssapi``.
     ``acl``              of znodes that this client makes, elections' included. ``"open"``: anybody may do anything;
                          ``"creator"``: only who has the credentials of ``auth``; ``"creator+read"``: others may read; or a list
                          of ``aiozk.ACL``.
     ``on_event``         called with each :class:`aioelect.events.ClientEvent`.
 
-    Raises ``ValueError`` at the call for what can't work, ``ConnectTimeout`` and ``AuthenticationFailed`` when awaited.
+    Raises ``ValueError`` at the call for what can't work, and when awaited ``ConnectTimeout``, ``AuthenticationFailed``, and
+    ``TlsError`` where no server can be trusted, or trusts us.
     """
     return _Connecting(
         Client(
@@ -429,6 +451,12 @@ def connect(
             renew_every=renew_every,
             margin=margin,
             tick_time=tick_time,
+            ssl=ssl,
+            ssl_ca=ssl_ca,
+            ssl_cert=ssl_cert,
+            ssl_key=ssl_key,
+            ssl_key_password=ssl_key_password,
+            server_hostname=server_hostname,
             auth=auth,
             acl=acl,
             on_event=on_event,

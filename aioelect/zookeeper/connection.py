@@ -89,8 +89,12 @@ class Connection(asyncio.Protocol):
 
     version_info = SUPPORTED
 
-    def __init__(self, address: Address, clock: Clock, owner: Owner) -> None:
+    def __init__(self, address: Address, clock: Clock, owner: Owner, name: str | None = None) -> None:
         self.host, self.port = address
+        self.name = name or self.host
+        """The host as the user wrote it, before its name was resolved."""
+        self.error: Exception | None = None
+        """What ended the connection, where that was the transport."""
         self.read_only = False
         self.last_read = self.last_sent = clock()
         self.why_ended: str | None = None
@@ -243,6 +247,7 @@ class Connection(asyncio.Protocol):
         self.abort("the server closed it")
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.error = error
         self.abort(f"{type(error).__name__}: {error}" if error else "the server closed it")
         if not self._closed.done():
             self._closed.set_result(None)

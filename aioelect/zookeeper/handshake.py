@@ -1,21 +1,26 @@
-"""The first stages of a connection: TCP, (TLS,) the connect request and its answer, authentication."""
+"""The first stages of a connection: TCP, TLS, the connect request and its answer, authentication."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
-from aiozk import exc
+from aiozk import exc, protocol
 
-from aioelect.errors import AuthenticationFailed
+from aioelect.errors import AuthenticationFailed, ConnectionLoss
 from aioelect.ports import Address, World
 from aioelect.zookeeper import wire
-from aioelect.zookeeper.connection import Answer, Connection, Owner
-from aioelect.zookeeper.security import Auth
+from aioelect.zookeeper.connection import Answer, Connection, Owner, Reply
+from aioelect.zookeeper.security import Auth, Tls
+from aioelect.zookeeper.security.tls import tls_error
 
 __all__ = ["Greeted", "Handshake"]
+
+log = logging.getLogger("aioelect.session")
 
 
 class Greeted(NamedTuple):
@@ -29,54 +34,112 @@ class Greeted(NamedTuple):
 class Handshake:
     """Makes connections and says who we are."""
 
-    def __init__(self, world: World, auth: tuple[Auth, ...]) -> None:
+    def __init__(self, world: World, auth: tuple[Auth, ...], tls: Tls | None) -> None:
         self.connection: Connection | None = None
         """The one in :meth:`greeted`."""
         self._world = world
         self._auth = auth
+        self._tls = tls
 
     @contextlib.asynccontextmanager
-    async def greeted(self, address: Address, bound: float, request: bytes, owner: Owner) -> AsyncIterator[Greeted]:
+    async def greeted(
+        self, address: Address, name: str, bound: float, request: bytes, owner: Owner
+    ) -> AsyncIterator[Greeted]:
         """A connection on which a connect request was answered within ``bound`` seconds. An error in the block aborts it.
 
-        Raises ``OSError`` (``TimeoutError``) or ``ConnectionLoss`` where there is no answer.
+        ``name`` is the host as the user wrote it, before it was resolved to ``address``. Raises ``OSError`` (``TimeoutError``) or
+        ``ConnectionLoss`` (``TlsError``) where there is no answer.
         """
-        self.connection = connection = Connection(address, self._world.clock, owner)
+        self.connection = connection = Connection(address, self._world.clock, owner, name)
         try:
-            yield await self._greet(connection, address, bound, request)
+            yield await self._greet(connection, bound, request)
         except BaseException:
             connection.abort("the handshake was given up")
             raise
         finally:
             self.connection = None
 
-    async def inquire(self, address: Address, bound: float, timeout: float) -> wire.ConnectReply:
+    async def inquire(self, address: Address, name: str, bound: float, timeout: float) -> wire.ConnectReply:
         """Asks a server for a session of its own, with ``timeout`` in seconds, and ends that again. Raises as above."""
-        connection = Connection(address, self._world.clock, _Inquirer())
+        connection = Connection(address, self._world.clock, _Inquirer(), name)
         request = wire.connect_frame(last_zxid=0, timeout=timeout, session_id=0, password=bytes(16), read_only=False)
         try:
-            _, _, reply = await self._greet(connection, address, bound, request)
+            _, _, reply = await self._greet(connection, bound, request)
             if reply.session_id != 0:
                 async with asyncio.timeout(bound):
-                    await connection.finish(1)
+                    await self._end(connection)
             return reply
         finally:
             connection.abort("it was a question only")
 
-    async def _greet(self, connection: Connection, address: Address, bound: float, request: bytes) -> Greeted:
+    async def _end(self, connection: Connection) -> None:
+        """A server that demands authentication demands it for this, too; without it the session expires by itself."""
+        try:
+            await self.authenticate(connection)
+        except (AuthenticationFailed, ConnectionLoss, OSError) as e:
+            log.info("a session that was a question only is left to expire: %s", e)
+        else:
+            await connection.finish(1)
+
+    async def _greet(self, connection: Connection, bound: float, request: bytes) -> Greeted:
         async with asyncio.timeout(bound):
-            await self._world.dial(connection, address)
+            await self._dial(connection)
             sent = self._world.clock()
-            return Greeted(connection, sent, await connection.greet(request))
+            try:
+                return Greeted(connection, sent, await connection.greet(request))
+            except ConnectionLoss as e:
+                raise self._unanswered(connection, e) from e
+
+    async def _dial(self, connection: Connection) -> None:
+        address, tls = (connection.host, connection.port), self._tls
+        if tls is None:
+            await self._world.dial(connection, address)
+            return
+        try:
+            server_hostname = tls.server_hostname or connection.name.rstrip(".")
+            await self._world.dial(connection, address, ssl=tls.context, server_hostname=server_hostname)
+        except (ssl.SSLError, ConnectionResetError, ConnectionAbortedError) as e:
+            raise tls_error(e, address) from e
+
+    def _unanswered(self, connection: Connection, loss: ConnectionLoss) -> ConnectionLoss:
+        """Why a connect request got no answer. With TLS 1.3, a server refuses our certificate only after the handshake."""
+        address = connection.host, connection.port
+        if isinstance(connection.error, ssl.SSLError):
+            return tls_error(connection.error, address)
+        guess = (
+            "takes only TLS on this port: then pass ssl" if self._tls is None else "wants another certificate from us"
+        )
+        return ConnectionLoss(*address, f"{loss.why} without an answer: it has no quorum, or {guess}")
 
     async def authenticate(self, connection: Connection) -> None:
-        """Goes before any request. Raises ``AuthenticationFailed``."""
+        """Goes before any request. Raises ``AuthenticationFailed``; ``OSError`` where a password can't be read."""
+
+        def ask(request: Any) -> asyncio.Future[Reply]:
+            return connection.request(request, 0)
+
+        for auth in self._auth:
+            await auth.authenticate(ask, connection.server, connection.name)
+
+    async def ask_first(self, connection: Connection, requests: Sequence[Any], next_xid: Callable[[], int]) -> None:
+        """Sends the first requests, at least one: only to a request does a server say that it wants other credentials
+        (``AuthenticationHelper.enforceAuthentication``). Raises ``AuthenticationFailed`` then.
+        """
         try:
-            await asyncio.gather(*(connection.request(auth.request(), wire.AUTH_XID) for auth in self._auth))
-        except exc.AuthFailed as e:
+            await asyncio.gather(
+                *(connection.request(request, next_xid()) for request in requests or [_nothing_to_watch()])
+            )
+        except exc.ResponseError as e:
+            if not wire.is_refusal(e):
+                raise
+            given = "".join(f", and not {auth!r}" for auth in self._auth)
             raise AuthenticationFailed(
-                f"{connection.server} refused the credentials of {self._auth[0].user!r}: check user and password"
-            ) from e
+                f"{connection.server} demands credentials{given}: pass auth with such as its sessionRequireClientSASLAuth or "
+                "enforce.auth.schemes asks for, like aioelect.SaslDigestMd5(user, password)"
+            ) from None
+
+
+def _nothing_to_watch() -> Any:
+    return protocol.SetWatchesRequest(relative_zxid=0, data_watches=[], exist_watches=[], child_watches=[])
 
 
 class _Inquirer:

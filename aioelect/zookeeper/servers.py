@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from aiozk import exc
 
-from aioelect.errors import AuthenticationFailed, ConnectionLoss
+from aioelect.errors import AuthenticationFailed, ConnectionLoss, TlsError
 from aioelect.ports import Address, World
 from aioelect.zookeeper.hosts import Hosts, format_address
 from aioelect.zookeeper.terms import Terms
@@ -23,8 +23,10 @@ FIRST_BOUND = 0.4
 FIRST_DELAY, LONGEST_DELAY = 0.05, 1.0
 """Seconds of pause after the first fruitless round, doubled every round, and after the last."""
 
-Attempt = Callable[[Address, float], Awaitable[None]]
-"""Tries an address, each step within so many seconds. Raises ``OSError`` (``TimeoutError``) or ``ZKError`` where it fails."""
+Attempt = Callable[[Address, str, float], Awaitable[None]]
+"""Tries an address, with the host name that it was found by, each step within so many seconds.
+
+Raises ``OSError`` (``TimeoutError``) or ``ZKError`` where it fails."""
 
 
 class Servers:
@@ -38,6 +40,8 @@ class Servers:
         self._terms = terms
         self._connected_to: Address | None = None
         self._troubles: dict[Address, str] = {}
+        self._failures: list[Exception] = []
+        """Of this round, one for each address, or name without any."""
 
     @property
     def troubles(self) -> str:
@@ -47,10 +51,14 @@ class Servers:
     async def find(self, attempt: Attempt, in_vain: Callable[[float], None]) -> None:
         """Returns when an attempt has worked; tells ``in_vain`` the seconds until each next round.
 
-        Raises ``AuthenticationFailed``, which no other server would mend.
+        Raises ``AuthenticationFailed``, which no other server would mend; and, before there was any connection, ``TlsError`` when
+        that is final with all servers. Later somebody may mend it, as by renewing a certificate.
         """
         fruitless = 0
         while not await self._round(attempt, self._bound(fruitless)):
+            final = [failure for failure in self._failures if isinstance(failure, TlsError) and failure.final]
+            if self._connected_to is None and len(final) == len(self._failures):
+                raise final[0]
             fruitless += 1
             delay = self.delay(fruitless)
             in_vain(delay)
@@ -70,6 +78,7 @@ class Servers:
         servers = list(self.hosts.servers)
         self._world.random.shuffle(servers)
         servers.sort(key=lambda server: server == self._connected_to)
+        self._failures.clear()
         for server in servers:
             if await self._try(server, attempt, bound):
                 return True
@@ -81,27 +90,28 @@ class Servers:
             async with asyncio.timeout(bound):
                 addresses = await self._world.resolve(*server)
         except OSError as e:
-            self._trouble(server, f"can't resolve the name ({e!r})")
+            self._trouble(server, f"can't resolve the name ({e!r})", e)
             return False
         if not addresses:
-            self._trouble(server, "the name has no address")
+            self._trouble(server, "the name has no address", OSError())
         for address in addresses:
             try:
-                await attempt(address, bound)
+                await attempt(address, server[0], bound)
             except AuthenticationFailed:
                 raise
             except ConnectionLoss as e:
-                self._trouble(server, e.why)
-            except TimeoutError:
-                self._trouble(server, f"no answer within {bound:.2g} s")
+                self._trouble(server, e.why, e)
+            except TimeoutError as e:
+                self._trouble(server, f"no answer within {bound:.2g} s", e)
             except (OSError, exc.ZKError) as e:
-                self._trouble(server, e)
+                self._trouble(server, e, e)
             else:
                 self._connected_to = server
                 self._troubles.clear()
                 return True
         return False
 
-    def _trouble(self, server: Address, why: object) -> None:
+    def _trouble(self, server: Address, why: object, error: Exception) -> None:
         log.info("no connection to %s: %s", format_address(server), why)
         self._troubles[server] = str(why)
+        self._failures.append(error)

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiozk import exc, protocol
+from aiozk import exc
 
 from aioelect import events
 from aioelect.cleanup import finish
@@ -30,7 +30,7 @@ from aioelect.zookeeper.dispatch import Dispatch
 from aioelect.zookeeper.handshake import Handshake
 from aioelect.zookeeper.hosts import Hosts
 from aioelect.zookeeper.observers import Observer, Observers
-from aioelect.zookeeper.security import Auth
+from aioelect.zookeeper.security import Auth, Tls
 from aioelect.zookeeper.servers import Servers
 from aioelect.zookeeper.states import SessionState, States
 from aioelect.zookeeper.tending import Tending
@@ -66,6 +66,7 @@ class Session:
         timing: Callable[[float], Timing] = Timing.derive,
         allow_read_only: bool = False,
         auth: Sequence[Auth] = (),
+        tls: Tls | None = None,
         world: World | None = None,
         on_event: events.OnEvent | None = None,
     ) -> None:
@@ -85,7 +86,7 @@ class Session:
         self._watches = Watches()
         self._dispatch = Dispatch(self._watches, self._send_unasked)
         self._servers = Servers(hosts, self.world, self._terms)
-        self._handshake = Handshake(self.world, tuple(auth))
+        self._handshake = Handshake(self.world, tuple(auth), tls)
         self._tending = Tending(self.world.clock)
         self._is_new = False
         self._suspended_at = 0.0
@@ -117,6 +118,11 @@ class Session:
         return self._terms.tick_is_stated
 
     @property
+    def failure(self) -> Exception | None:
+        """What has ended the session by itself, such as credentials that are no longer valid."""
+        return self.state.failure
+
+    @property
     def started(self) -> bool:
         """From :meth:`start` until the session is being closed, or has failed."""
         return self.state.started
@@ -131,7 +137,8 @@ class Session:
     async def start(self, timeout: float | None = None) -> None:
         """Connects, and returns when there is a session.
 
-        Raises ``ConnectTimeout`` after ``timeout`` seconds (None: never) and ``AuthenticationFailed``.
+        Raises ``ConnectTimeout`` after ``timeout`` seconds (None: never), ``AuthenticationFailed``, and ``TlsError`` where no
+        server can be trusted, or trusts us.
         """
         if starting := not self.started:
             self.state.start()
@@ -309,7 +316,7 @@ class Session:
     def replied(self, connection: Connection, answer: Answer) -> None:
         if answer.zxid > 0 and connection is self.conn:
             self.last_zxid = max(self.last_zxid or 0, answer.zxid)
-        if not isinstance(answer.request, protocol.AuthRequest):
+        if wire.touches(answer.request):
             self.lease.touched(answer.sent, answer.acknowledged)
         self._dispatch.answered(answer)
         if answer.error == exc.SessionMoved.error_code:
@@ -362,34 +369,34 @@ class Session:
     def _in_vain(self, retry_in: float) -> None:
         self._observers.report(events.Unreachable, self.session_id, why=self._servers.troubles, retry_in=retry_in)
 
-    async def _resume_or_open(self, address: Address, bound: float) -> None:
+    async def _resume_or_open(self, address: Address, name: str, bound: float) -> None:
         """Resumes the session on a server, or opens a new one where there is none or it has ended."""
         try:
-            has_ended = not await self._join(address, bound)
+            has_ended = not await self._join(address, name, bound)
         except ConnectionLoss:
             if not self._is_hopeless():
                 raise
             if self.session_id is None:
                 self.last_zxid = None  # servers refuse whoever has seen more than they have, and it may have been a lie
                 raise
-            if (await self._handshake.inquire(address, bound, self.requested_timeout)).session_id == 0:
+            if (await self._handshake.inquire(address, name, bound, self.requested_timeout)).session_id == 0:
                 raise
             # It has a quorum, since it grants a new session. If it still refuses ours, that is history, as after a wipe.
             try:
-                has_ended = not await self._join(address, bound)
+                has_ended = not await self._join(address, name, bound)
             except ConnectionLoss:
                 has_ended = True
                 self.last_zxid = None
         if has_ended:
             self._end_session()
-            if not await self._join(address, bound):
+            if not await self._join(address, name, bound):
                 raise ConnectionLoss(*address, "the server refused a new session", Executed.NO)
 
     def _is_hopeless(self) -> bool:
         return self.world.clock() - self._suspended_at > HOPELESS * self.timeout
 
-    async def _join(self, address: Address, bound: float) -> bool:
-        """The stages of a connection: connect, (TLS,) session, authentication, watches. False: the session has ended."""
+    async def _join(self, address: Address, name: str, bound: float) -> bool:
+        """The stages of a connection: connect, TLS, session, authentication, watches. False: the session has ended."""
         self._dispatch.expect()
         request = wire.connect_frame(
             last_zxid=self.last_zxid or 0,
@@ -398,7 +405,7 @@ class Session:
             password=self._password,
             read_only=self.allow_read_only,
         )
-        async with self._handshake.greeted(address, bound, request, self) as (connection, sent, reply):
+        async with self._handshake.greeted(address, name, bound, request, self) as (connection, sent, reply):
             if reply.session_id == 0:
                 connection.abort("the session had ended")
                 return False
@@ -416,8 +423,8 @@ class Session:
 
         Raises ``OSError`` (``TimeoutError``) or ``ConnectionLoss`` where it can't be asked now.
         """
-        if self.conn is not None:
-            reply = await self._handshake.inquire((self.conn.host, self.conn.port), self.timeout / 3, 0.001)
+        if (conn := self.conn) is not None:
+            reply = await self._handshake.inquire((conn.host, conn.port), conn.name, self.timeout / 3, 0.001)
             if reply.session_id != 0:
                 self._terms.learn_tick(reply.timeout / 2)
 
@@ -440,7 +447,7 @@ class Session:
 
     async def _set_watches(self, connection: Connection) -> None:
         requests = self._watches.set_watches(self.last_zxid or 0)
-        await asyncio.gather(*(connection.request(request, self._next_xid()) for request in requests))
+        await self._handshake.ask_first(connection, requests, self._next_xid)
 
     def _serve(self, connection: Connection) -> None:
         """The connection is ready: what came early is one batch, and everybody may go on."""

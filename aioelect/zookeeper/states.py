@@ -35,6 +35,11 @@ class SessionState(SessionStateMachine):  # type: ignore[misc]  # aiozk has no t
 
     __hash__ = None  # type: ignore[assignment]  # as in aiozk, it compares equal to the name of its state
 
+    @property
+    def failure(self) -> Exception | None:
+        """What has ended the session by itself, and no retry could mend."""
+        return self._failure
+
     def start(self) -> None:
         """From now on this is the session's event loop, and waiting makes sense."""
         self._loop = asyncio.get_running_loop()

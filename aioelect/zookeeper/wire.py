@@ -21,16 +21,21 @@ __all__ = [
     "AUTH_XID",
     "PING_XID",
     "WATCH_XID",
+    "AuthRequest",
+    "AuthenticationRequired",
     "ConnectReply",
     "CreateContainerRequest",
     "GetEphemeralsRequest",
     "Malformed",
+    "SaslRequest",
     "close_frame",
     "connect_frame",
     "is_read",
+    "is_refusal",
     "parse_connect_reply",
     "parse_reply",
     "response_error",
+    "touches",
     "watches_asked",
 ]
 
@@ -82,6 +87,46 @@ class GetEphemeralsResponse(Response):  # type: ignore[misc]  # aiozk has no typ
 
     opcode = 103
     parts = (("ephemerals", Vector.of(UString)),)
+
+
+class AuthRequest(protocol.AuthRequest):  # type: ignore[misc]  # aiozk has no types
+    """aiozk's, but shows no password."""
+
+    def __str__(self) -> str:
+        return f"AuthRequest({self.scheme})"
+
+
+class SaslRequest(Request):  # type: ignore[misc]  # aiozk has no types
+    """A SASL token. (aiozk's can't be made.)"""
+
+    opcode = 102
+    parts = (("token", Buffer),)
+
+    def __str__(self) -> str:
+        return "SaslRequest"
+
+
+class SaslResponse(Response):  # type: ignore[misc]  # aiozk has no types
+    """The server's token, or None."""
+
+    opcode = 102
+    parts = (("token", Buffer),)
+
+
+class AuthenticationRequired(exc.ResponseError):  # type: ignore[misc]  # aiozk has no types
+    """SESSIONCLOSEDREQUIRESASLAUTH: a server wants credentials first, not only of SASL, and closes the connection."""
+
+    error_code = -124
+
+
+def is_refusal(error: Any) -> bool:
+    """Whether an ``aiozk.exc.ResponseError`` is about the credentials of the connection."""
+    return isinstance(error, (exc.AuthFailed, AuthenticationRequired))
+
+
+def touches(request: Any) -> bool:
+    """Whether a server notes that the session lives when it gets this: authentication does not count (``processPacket``)."""
+    return not isinstance(request, (protocol.AuthRequest, SaslRequest))
 
 
 _READS = (

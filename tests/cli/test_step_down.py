@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import aioelect
 from tests import elections
 from tests.elections import Connect, contending
@@ -51,6 +53,32 @@ async def test_what_can_not_be_is_said_in_one_line(
     assert "\x1b" not in outcome.err
 
 
+async def test_a_protected_election_needs_credentials(
+    program: Program, connect: Connect, hosts: str, path: str, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("secret\n")
+    app = await connect(auth=aioelect.Digest("app", "secret"), acl="creator")
+    async with contending([app], path) as (first,):
+        await first.elected()
+        outcome = await program.run("step-down", path, "--hosts", hosts)
+        assert outcome.status == 1
+        assert "NoAuth: this election is protected, give its credentials" in outcome.err
+        password = ("--password-file", str(tmp_path / "password"))
+        outcome = await program.run("step-down", path, "--hosts", hosts, "--user", "app", *password)
+        assert (outcome.status, outcome.err) == (0, "")
+
+
 async def test_bad_arguments(program: Program) -> None:
-    for arguments in (["/e"], ["e", "--hosts", "h"], ["/e", "--hosts", ""], ["/e", "--hosts", "h", "--timeout", "0"]):
-        assert (await program.run("step-down", *arguments)).status == 2
+    election = ["/e", "--hosts", "h"]
+    for arguments in (
+        ["/e"],
+        ["e", "--hosts", "h"],
+        ["/e", "--hosts", ""],
+        [*election, "--timeout", "0"],
+        [*election, "--password-env", "PASSWORD"],
+        [*election, "--user", "app", "--password-env", "NOT_THERE"],
+        [*election, "--ca", "/ca.pem"],
+        [*election, "--tls", "--ca", "/not/there.pem"],
+    ):
+        outcome = await program.run("step-down", *arguments)
+        assert (outcome.status, "Error: " in outcome.err) == (2, True), outcome

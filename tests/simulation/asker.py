@@ -74,7 +74,7 @@ class Asker:
 
     # The world of the client.
 
-    async def _dial(self, protocol: asyncio.Protocol, address: Address) -> asyncio.Transport:
+    async def _dial(self, protocol: asyncio.Protocol, address: Address, **_: object) -> asyncio.Transport:
         return await self._network.dial(self.loop, protocol, address)
 
     async def _resolve(self, host: str, port: int) -> list[Address]:

@@ -134,7 +134,7 @@ class Process:
         self._referee.thawed(self.name)
         self._watched = watched
 
-    async def _dial(self, protocol: asyncio.Protocol, address: Address) -> asyncio.Transport:
+    async def _dial(self, protocol: asyncio.Protocol, address: Address, **_: object) -> asyncio.Transport:
         if self.refuses_probes and address[0] == self.member:  # only the probe dials where we are connected
             raise ConnectionRefusedError(f"{address[0]} takes no second connection")
         return await self._network.dial(self.loop, protocol, address)

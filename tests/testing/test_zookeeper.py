@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from aioelect.testing.zookeeper import (
     free_ports,
     serves,
 )
+from tests.zookeeper.certificates import Authority
 
 SOON = 20.0
 
@@ -153,6 +155,26 @@ def test_config_and_properties_reach_the_server() -> None:
     with ZooKeeperServer(config={"maxClientCnxns": 7}, properties={"user.name": "somebody"}) as own:
         assert "maxClientCnxns=7" in own.ask("conf")
         assert "user.name=somebody" in own.ask("envi")
+
+
+def test_a_tls_port_and_sasl_users(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    users = 'Server { org.apache.zookeeper.server.auth.DigestLoginModule required user_bob="open sesame"; };'
+    with ZooKeeperServer(tls=authority.server_tls(demands_certificate=False), jaas=users) as server:
+        for _ in range(2):
+            host, port = server.secure_hosts.split(":")
+            context = ssl.create_default_context(cafile=authority.ca)
+            with socket.create_connection((host, int(port))) as plain, context.wrap_socket(plain, server_hostname=host):
+                pass
+            assert (server.folder / "jaas.conf").read_text() == users
+            assert b"sesame" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+            server.restart()
+            assert server.secure_hosts == f"{host}:{port}"
+
+
+def test_a_server_without_tls_has_no_tls_port(server: ZooKeeperServer) -> None:
+    with pytest.raises(RuntimeError, match="no TLS port"):
+        _ = server.secure_hosts
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing() -> None:

@@ -622,6 +622,8 @@ async def test_a_false_zxid_keeps_nobody_away_from_the_other_servers(
         if talks == 1:
             writer.write(connect_reply(timeout=1000))
             xid = struct.unpack_from("!i", await reader.read(1000), 4)[0]
+            writer.write(reply(xid))  # to SetWatches
+            xid = struct.unpack_from("!i", await reader.read(1000), 4)[0]
             writer.write(reply(xid, zxid=2**62, record=STAT))
         elif talks == 2:
             writer.write(wire.frame(struct.pack("!iiqi", 0, 0, 0, 16) + bytes(17)))  # the session has ended

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from aiozk import exc, protocol
@@ -269,10 +270,10 @@ async def test_connecting_past_a_black_hole_and_a_frozen_member_takes_less_than_
 async def test_connecting_past_a_dropped_syn(zookeeper: ZooKeeperServer, open_client: Open) -> None:
     [dark] = free_ports(1)
 
-    async def dial(protocol: asyncio.Protocol, address: Address) -> asyncio.Transport:
+    async def dial(protocol: asyncio.Protocol, address: Address, **tls: Any) -> asyncio.Transport:
         if address[1] == dark:
             await asyncio.Event().wait()
-        return await dial_tcp(protocol, address)
+        return await dial_tcp(protocol, address, **tls)
 
     began = time.monotonic()
     for seed in range(4):
