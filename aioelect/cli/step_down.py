@@ -43,7 +43,11 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float, **ident
         click.echo(f"aioelect step-down: {e.name}, the request was taken back", err=True)
         sys.exit(e.status)
     except (aioelect.AioelectError, ZooKeeperError) as e:
-        hint = "" if type(e).__name__ != "NoAuth" else ": this election is protected, give its credentials (--user or --cert)"
+        hint = (
+            ""
+            if type(e).__name__ != "NoAuth"
+            else ": this election is protected, give its credentials (--user or --cert)"
+        )
         click.echo(f"aioelect step-down: {clean(str(e))}{hint}", err=True)
         sys.exit(1)
     if new is None:

@@ -315,8 +315,8 @@ class ZooKeeperServer:
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="aioelect-zookeeper-"))
         if self._port is None:
-            self._port, secure_port = free_ports(2)
-            self._secure_port = secure_port if self._is_secure else None
+            self._port, *secure = free_ports(2 if self._is_secure else 1)
+            self._secure_port = secure[0] if secure else None
         self._spawn(self._folder)
 
     def wait_ready(self) -> None:

@@ -17,7 +17,7 @@ from aiozk import ACL, exc, protocol
 from aiozk.protocol.acl import AUTHED_UNRESTRICTED
 
 import aioelect
-from aioelect import AuthenticationFailed, Client, Digest, LossReason, SaslDigestMd5, connect
+from aioelect import AuthenticationFailed, Digest, LossReason, SaslDigestMd5, connect
 from aioelect import events as ev
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import FaultProxy
@@ -382,8 +382,9 @@ async def test_questions_are_asked_with_credentials_where_a_server_demands_them(
         await client.session.probe_tick()
         assert client.session.timing.tick_time == pytest.approx(0.2)
         assert [request.opcode for request in proxy.requests[seen + 1 :]] == [SASL, SASL, CLOSE]
-        client.session._handshake._auth = ()
-        await client.session.probe_tick()  # its session is left to expire
+        for auth in (), (SaslDigestMd5("bob", "wrong"),):
+            client.session._handshake._auth = auth
+            await client.session.probe_tick()  # its session is left to expire
         client.session._handshake._auth = (bob(),)
         assert await client.exists("/")
         await client.close()
@@ -394,15 +395,16 @@ async def test_an_election_with_sasl_over_tls(
 ) -> None:
     us = authority.sign("worker@example.org")
     options: dict[str, Any] = {"auth": bob(), "ssl": True, "ssl_ca": authority.ca}
-    options |= {"ssl_cert": us.cert, "ssl_key": us.key, "default_acl": only("sasl", "bob")}
+    options |= {"ssl_cert": us.cert, "ssl_key": us.key, "acl": "creator"}
     async with (
         FaultProxy(strict_zookeeper.secure_hosts, raw=True) as proxy,
-        Client(proxy.hosts, session_timeout=3.0, on_event=record, **options) as client,
-        Client(strict_zookeeper.secure_hosts, session_timeout=3.0, **options) as rival,
+        connect(proxy.hosts, session_timeout=3.0, on_event=record, **options) as client,
+        connect(strict_zookeeper.secure_hosts, session_timeout=3.0, **options) as rival,
     ):
         await elect_twice(client, proxy, record, rival, path)
         acl = await client.get_acl(path)
-        assert [(entry.id.scheme, entry.id.id) for entry in acl] == [("sasl", "bob")]
+        assert {entry.id.scheme for entry in acl} == {"sasl", "x509"}  # who we are by our certificate, too
+        assert ("sasl", "bob") in {(entry.id.scheme, entry.id.id) for entry in acl}
 
 
 async def test_a_leader_moves_to_another_member_over_tls_with_sasl(
