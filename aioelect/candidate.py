@@ -499,6 +499,7 @@ class Candidate:
 
     def _renewed(self) -> None:
         if self._leader is not None:
+            self._leader._renewed()
             self.emit(events.Renewed, token=self._leader.token, remaining=self._leader.remaining())
         else:
             self._lead_if_clear()
@@ -577,6 +578,7 @@ class Candidate:
     def session_resumed(self) -> None:
         self.emit(events.Resumed)
         if self._leader is not None:  # a server that granted less has brought the deadline forward
+            self._leader._renewed()
             self._leader._watch_deadline()
 
     def session_ended(self) -> None:

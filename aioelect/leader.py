@@ -142,6 +142,18 @@ class Leader:
     def _begin(self) -> None:
         """Somebody acts on it from now on: the watchdog watches the deadline, too."""
         self._guard = self._session.world.watchdog.guard(_Ward(self, self._candidate))
+        self._commit_to(self._session.lease.deadline)
+
+    def _commit_to(self, deadline: float) -> None:
+        """The guard of this process, where there is one, sees to it that the body has ended by then, if there is a body."""
+        guard = self._candidate.client.guard
+        if guard is not None and self._guard is not None and not self._finished:
+            guard.hold(self, deadline)
+
+    def _renewed(self) -> None:
+        """The deadline has moved."""
+        if not self._void:
+            self._commit_to(self._session.lease.deadline)
 
     def _end(self, reason: LossReason, *, void: bool = False) -> None:
         """The term ends. ``void``: leadership is gone already, whatever the clock says."""
@@ -149,6 +161,7 @@ class Leader:
             self._void = True
             if self._guard is not None:
                 self._guard.expire()
+                self._commit_to(self._session.world.clock() + self._candidate.drain)
         if self._reason is not None:
             return
         self._reason = reason
@@ -164,6 +177,8 @@ class Leader:
         self._void = self._finished = True
         if self._guard is not None:
             self._guard.release()
+        if self._candidate.client.guard is not None:
+            self._candidate.client.guard.release(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._reason is None:

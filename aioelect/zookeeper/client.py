@@ -23,6 +23,7 @@ from aiozk.recipes.proxy import RecipeProxy
 from aioelect.cleanup import finish
 from aioelect.errors import ConnectionLoss, Executed
 from aioelect.events import OnEvent
+from aioelect.guard.parent import Guard, Guarding, check_guarding
 from aioelect.model import Timing
 from aioelect.naming import MAX_ENCODED, check_path
 from aioelect.ports import World
@@ -35,6 +36,7 @@ from aioelect.zookeeper.security import Auth, Tls
 from aioelect.zookeeper.security.auth import check_auth
 from aioelect.zookeeper.security.tls import FilePath, KeyPassword
 from aioelect.zookeeper.session import Session
+from aioelect.zookeeper.will import Testator
 
 if TYPE_CHECKING:
     # aiozk has no types: a checker that saw its class would take any misspelt call for granted.
@@ -99,6 +101,7 @@ class Client(_ZKClient):
         server_hostname: str | None = None,
         auth: Auth | Sequence[Auth] = (),
         acl: Acl = "open",
+        guard: Guarding = False,
         on_event: OnEvent | None = None,
         world: World | None = None,
     ) -> None:
@@ -111,14 +114,16 @@ class Client(_ZKClient):
             if value is not None:
                 _check_seconds(name, value)
         self._timeout = timeout
+        credentials = check_auth(auth)
+        encryption = Tls.parse(ssl, ssl_ca, ssl_cert, ssl_key, ssl_key_password, server_hostname)
         self.session = Session(
             parsed,
             timeout=session_timeout,
             request_timeout=request_timeout,
             allow_read_only=allow_read_only,
             timing=partial(Timing.derive, tick_time=tick_time, renew_every=renew_every, margin=margin),
-            auth=check_auth(auth),
-            tls=Tls.parse(ssl, ssl_ca, ssl_cert, ssl_key, ssl_key_password, server_hostname),
+            auth=credentials,
+            tls=encryption,
             on_event=on_event,
             world=world,
         )
@@ -128,6 +133,10 @@ class Client(_ZKClient):
         self.recipes: Any = RecipeProxy(self)
         self.janitor = Janitor(self.session)
         self.renewals = Renewals(self.session)
+        check_guarding(guard)
+        self.guard = Guard(guard) if guard else None
+        if self.guard is not None:
+            self._testator = Testator(self.session, self.guard, credentials, encryption)
         self.dependents: dict[Dependent, None] = {}
         self.closing = False
 
@@ -139,7 +148,14 @@ class Client(_ZKClient):
     async def start(self) -> None:
         """Connects; a chroot is made where it is missing. Raises as :func:`connect` when awaited."""
         self.closing = False
-        await self.session.start(self._timeout)
+        if self.guard is not None and not self.session.started:
+            self.guard.start()
+        try:
+            await self.session.start(self._timeout)
+        except BaseException:
+            if self.guard is not None and not self.session.started:
+                await finish(self.guard.close(), bound=None)
+            raise
         try:
             if self.chroot and not await self.exists("/"):
                 await self.ensure_path("/")
@@ -163,7 +179,11 @@ class Client(_ZKClient):
             standing = [dependent.stand_down() for dependent in list(self.dependents)]
             stood_down = all(await asyncio.gather(*standing))
         finally:
-            await self.session.close(abandon=not stood_down)
+            try:
+                await self.session.close(abandon=not stood_down)
+            finally:
+                if self.guard is not None:
+                    await self.guard.close(abandon=not stood_down)
             await self.janitor.wait_idle()
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -418,6 +438,7 @@ def connect(
     server_hostname: str | None = None,
     auth: Auth | Sequence[Auth] = (),
     acl: Acl = "open",
+    guard: Guarding = False,
     on_event: OnEvent | None = None,
     world: World | None = None,
 ) -> _Connecting:
@@ -437,6 +458,9 @@ def connect(
     ``acl``              of znodes that this client makes, elections' included. ``"open"``: anybody may do anything;
                          ``"creator"``: only who has the credentials of ``auth``; ``"creator+read"``: others may read; or a list
                          of ``aiozk.ACL``.
+    ``guard``            True: a helper process ends the session as soon as this process is dead, so that the next contender
+                         need not wait for the session timeout. ``"strict"``: it also kills this process when a leader's body
+                         still runs at its deadline. See docs/guard.md.
     ``on_event``         called with each :class:`aioelect.events.ClientEvent`.
 
     Raises ``ValueError`` at the call for what can't work, and when awaited ``ConnectTimeout``, ``AuthenticationFailed``, and
@@ -459,6 +483,7 @@ def connect(
             server_hostname=server_hostname,
             auth=auth,
             acl=acl,
+            guard=guard,
             on_event=on_event,
             world=world,
         )

@@ -103,6 +103,11 @@ class Session:
         return self._servers.hosts
 
     @property
+    def password(self) -> bytes:
+        """Whoever has it, and the session's id, can resume the session."""
+        return self._password
+
+    @property
     def timeout(self) -> float:
         """The session timeout in seconds, as granted by the last connection, or asked for."""
         return self._terms.timeout

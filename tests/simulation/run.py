@@ -251,11 +251,11 @@ class Simulation:
             self._object("a leader was replaced though nothing was wrong")
 
     def _hand_on(self) -> None:
-        """When nothing is wrong, whoever asks for another leader gets one."""
+        """When nothing is wrong, whoever asks for another leader gets one, unless the chosen one leaves the queue."""
         for election in self.elections:
             asker = self.ask(election, self.random.random() < 0.5, self.longest)
             self.until(asker.main.done, self.longest + GRACE, step=0.02)
-            if asker.outcome not in ("another leads", "the chosen one leads"):
+            if asker.outcome not in ("another leads", "the chosen one leads", "NotContending"):
                 self._object(f"{asker.name} asked for another leader of {election}: {asker.outcome or 'no answer'}")
             if not self.until(partial(self._is_led, election), self.longest + GRACE, step=0.02):
                 self._object(f"nobody leads {election} after a planned change")

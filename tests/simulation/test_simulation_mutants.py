@@ -54,7 +54,7 @@ CASES: dict[str, tuple[Setting | None, Storm | None, int]] = {
     "no watches set again after a reconnect": (None, None, 10),
     "names sorted as text": (None, None, 20),
     "deadline not watched": (None, None, 10),
-    "term begun without time for the next proof": (COLD, cold_when_elected, 10),
+    "term begun without time for the next proof": (COLD, cold_when_elected, 20),
     "next proof not in time for the body's own drain": (COLD, cold_when_elected, 20),
     "next proof not in time for its answer": (FAR, cold_and_far, 20),
     "body started without a last look at the clock": (DRAIN, frozen_when_elected, 10),

@@ -115,6 +115,8 @@ class Tls:
         """Raises as :meth:`Files.load`."""
         self.server_hostname = server_hostname
         """Whom the servers must prove to be, unless the host in the hosts string."""
+        self.files = None if context is not None else files
+        """What a context can be made of elsewhere; None where it is the user's own."""
         self._files = files
         self._state = files.state()
         self._context = context or files.load()

@@ -1,0 +1,333 @@
+"""The guard itself: waits for the death of one process, then resumes its ZooKeeper session and closes it.
+
+Run by path, ``python -I -S child.py PARENT PIDFD CELL``, by ``aioelect.guard.parent``, which says why this is safe; it imports
+the standard library alone. PARENT is the process to wait for, PIDFD an inherited descriptor of it, CELL one of eight bytes of
+shared memory that hold a deadline; -1 where there is none. It inherits a mask that blocks all signals.
+
+Standard input is one end of a socket pair. Each line from there is a dict, the *will*, as ``marshal`` writes it (json would cost
+half a megabyte), in hex digits, and the newest one counts:
+
+``greeting``  the packets that resume the session and close it.
+``servers``   lists of host, port, and the name in the server's certificate; the best one first.
+``patience``  seconds after which the session has ended by itself.
+``tls``       None, or the names of PEM files ``ca``, ``cert``, ``key``, and the ``password`` of the last, each perhaps None.
+
+None says that nothing is left to do, and an empty line that there is another deadline. What keeps it from its work it says
+there, before it ends.
+"""
+
+from __future__ import annotations
+
+import marshal
+import math
+import mmap
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the module typing would cost a megabyte
+    import ssl
+    from typing import Any, Protocol
+
+    class DeathWatch(Protocol):
+        """Waits for words of the parent and for its death."""
+
+        is_dead: bool
+        """Proven: no thread of the parent can run any more."""
+
+        def wait(self, timeout: float | None) -> None:
+            """Returns after ``timeout`` seconds, or as soon as there is something to read or the parent is dead."""
+
+        def listen_no_more(self) -> None:
+            """Nothing comes from the parent any more."""
+
+
+__all__ = ["main"]
+
+INBOX = 0
+
+GLANCE = 0.25
+"""Seconds between two looks at the deadline: a timer stands still while the machine is suspended."""
+
+POLL = 0.01
+"""Seconds between two looks for the parent where nothing tells of its death."""
+
+FIRST_BOUND, LONGEST_BOUND = 0.4, 5.0
+"""Seconds that a server may take for each step: doubled every round."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between two rounds: doubled every time."""
+
+kernel: Any = select
+"""No type checker knows all of it on every platform."""
+
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def clock() -> float:
+    """Seconds, on the clock of the parent's deadline."""
+    return time.clock_gettime(_CLOCK)
+
+
+# The death of the parent
+
+
+class PidfdWatch:
+    """A pidfd is readable when the last thread of its process has ended. It was opened by the parent, so it is the parent's."""
+
+    def __init__(self, pidfd: int) -> None:
+        """Raises ``OSError`` for any other descriptor, which might be readable as well."""
+        self.is_dead = False
+        self._pidfd = pidfd
+        try:
+            signal.pidfd_send_signal(pidfd, 0)
+        except ProcessLookupError:
+            self.is_dead = True
+        except PermissionError:
+            pass  # it has another user by now
+        self._poll = select.poll()
+        self._poll.register(pidfd, select.POLLIN)
+        self._poll.register(INBOX, select.POLLIN)
+
+    def wait(self, timeout: float | None) -> None:
+        ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+        self.is_dead = any(fd == self._pidfd and event & select.POLLIN for fd, event in ready)
+
+    def listen_no_more(self) -> None:
+        self._poll.unregister(INBOX)
+
+
+class KqueueWatch:
+    """A kernel queue tells of the exit of a process, which was our parent when it was asked to."""
+
+    def __init__(self, parent: int) -> None:
+        self._queue = kernel.kqueue()
+        self._inbox = kernel.kevent(INBOX, kernel.KQ_FILTER_READ, kernel.KQ_EV_ADD)
+        death = kernel.kevent(parent, kernel.KQ_FILTER_PROC, kernel.KQ_EV_ADD, kernel.KQ_NOTE_EXIT)
+        self._queue.control([self._inbox], 0)
+        try:
+            self._queue.control([death], 0)
+        except ProcessLookupError:
+            self.is_dead = True
+        else:
+            self.is_dead = os.getppid() != parent
+
+    def wait(self, timeout: float | None) -> None:
+        for event in self._queue.control(None, 2, timeout):
+            if event.filter == kernel.KQ_FILTER_PROC:
+                self.is_dead = True
+
+    def listen_no_more(self) -> None:
+        self._inbox.flags = kernel.KQ_EV_DELETE
+        self._queue.control([self._inbox], 0)
+
+
+class OrphanWatch:
+    """Where the kernel tells of no death: the pipe has ended, and somebody else is our parent now. Neither alone is a death."""
+
+    def __init__(self, parent: int) -> None:
+        self.is_dead = False
+        self._parent = parent
+        self._ended = False
+        self._poll = select.poll()
+        self._poll.register(INBOX, select.POLLIN)
+
+    def wait(self, timeout: float | None) -> None:
+        if self._ended:
+            time.sleep(POLL)
+            self.is_dead = os.getppid() != self._parent
+        else:
+            self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+
+    def listen_no_more(self) -> None:
+        self._ended = True
+
+
+def make_watch(parent: int, pidfd: int) -> DeathWatch:
+    """The best there is here. Raises ``OSError`` where the parent can't be seen."""
+    if pidfd >= 0:
+        return PidfdWatch(pidfd)
+    if os.getppid() == 0:
+        raise OSError("the parent lives in another PID namespace, where its death can't be seen")
+    return KqueueWatch(parent) if hasattr(kernel, "kqueue") else OrphanWatch(parent)
+
+
+# What the parent says
+
+
+class Will:
+    """What is to be done when the parent is dead."""
+
+    def __init__(self, said: dict[str, Any]) -> None:
+        self.patience: float = said["patience"]
+        self._servers: list[tuple[str, int, str]] = said["servers"]
+        self._greeting: bytes = said["greeting"]
+        self._tls = make_context(**said["tls"]) if said["tls"] else None
+
+    def execute(self) -> None:
+        """Resumes and closes the session until a server says that it has ended.
+
+        A connect request of the dead parent that was still under way may have revived it.
+        """
+        give_up_at = clock() + self.patience
+        bound, pause = FIRST_BOUND, FIRST_PAUSE
+        while clock() < give_up_at:
+            for server in self._servers:
+                try:
+                    if self._close_at(server, bound):
+                        return
+                except (OSError, struct.error):
+                    continue
+            time.sleep(pause)
+            bound, pause = min(2 * bound, LONGEST_BOUND), min(2 * pause, LONGEST_PAUSE)
+
+    def _close_at(self, server: tuple[str, int, str], bound: float) -> bool:
+        """Resumes and closes the session at one server; whether it had ended before."""
+        host, port, name = server
+        with socket.create_connection((host, port), bound) as plain:
+            link = self._tls.wrap_socket(plain, server_hostname=name) if self._tls else plain
+            with link:
+                link.sendall(self._greeting)
+                head = receive(link, 4)
+                reply = receive(link, struct.unpack("!i", head)[0])
+                (session_id,) = struct.unpack_from("!q", reply, 8)
+                if session_id == 0:
+                    return True
+                while link.recv(4096):  # the server hangs up when it has closed the session
+                    pass
+                return False
+
+
+def receive(link: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes."""
+    data = b""
+    while len(data) < size:
+        more = link.recv(size - len(data))
+        if not more:
+            raise ConnectionError("the server hung up")
+        data += more
+    return data
+
+
+def make_context(ca: str | None, cert: str | None, key: str | None, password: str | None) -> ssl.SSLContext:
+    """Made when the files are named: nothing is left to read or to import when the parent is dead."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert is not None:
+        context.load_cert_chain(cert, key, password or "")
+    return context
+
+
+class Inbox:
+    """What has come from the parent so far."""
+
+    def __init__(self) -> None:
+        self.will: Will | None = None
+        self.is_dismissed = False
+        self.has_ended = False
+        self._rest = b""
+        os.set_blocking(INBOX, False)
+
+    def read(self) -> None:
+        """Takes in all there is."""
+        while not self.has_ended:
+            try:
+                data = os.read(INBOX, 65536)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                data = b""
+            self.has_ended = not data
+            self._rest += data
+        *lines, self._rest = self._rest.split(b"\n")
+        if said := [line for line in lines if line]:
+            newest = marshal.loads(bytes.fromhex(said[-1].decode()))
+            self.is_dismissed = newest is None
+            self.will = Will(newest) if newest else None
+
+
+# The deadline
+
+
+class Deadline:
+    """Kills a parent that lets its deadline pass: ``guard="strict"``."""
+
+    def __init__(self, parent: int, pidfd: int, cell: int) -> None:
+        self._parent, self._pidfd = parent, pidfd
+        self._inode = os.fstat(cell).st_ino
+        self._cell = memoryview(mmap.mmap(cell, 8, access=mmap.ACCESS_READ)).cast("d")
+
+    @property
+    def remaining(self) -> float:
+        """Seconds; infinity while nobody leads."""
+        return self._cell[0] - clock()
+
+    def enforce(self) -> None:
+        """Kills the parent, unless that has become another program by an exec: it owes us nothing."""
+        if self._is_mapped():
+            try:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has died by itself
+
+    def _is_mapped(self) -> bool:
+        """Whether the parent has the shared memory yet: an exec takes it away, closing all descriptors does not."""
+        inode = str(self._inode).encode()
+        try:
+            with open(f"/proc/{self._parent}/maps", "rb") as maps:
+                return any(line.split(None, 5)[4] == inode for line in maps)
+        except OSError:  # it is dead, or hides from us: then what it promised counts
+            return True
+
+
+# Waiting
+
+
+def attend(parent: int, pidfd: int, cell: int) -> None:
+    """Returns when nothing is left to do."""
+    watch = make_watch(parent, pidfd)
+    inbox = Inbox()
+    deadline = Deadline(parent, pidfd, cell) if cell >= 0 else None
+    leave_at = math.inf
+    while not watch.is_dead:
+        look_at = leave_at
+        if deadline is not None and deadline.remaining < math.inf:
+            look_at = min(look_at, clock() + min(max(0.0, deadline.remaining), GLANCE))
+        watch.wait(None if look_at == math.inf else max(0.0, look_at - clock()))
+        inbox.read()
+        if inbox.is_dismissed or (inbox.has_ended and inbox.will is None) or clock() >= leave_at:
+            break
+        if inbox.has_ended and inbox.will is not None and leave_at == math.inf:
+            # That is no death: a daemon closes everything. But without a connection its session ends by itself.
+            leave_at = clock() + inbox.will.patience
+            watch.listen_no_more()
+        if deadline is not None and deadline.remaining <= 0:
+            deadline.enforce()
+            deadline = None
+    if watch.is_dead:
+        inbox.read()
+        if inbox.will is not None and not inbox.is_dismissed:
+            inbox.will.execute()
+
+
+def main() -> int:
+    """The exit status."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        attend(*map(int, sys.argv[1:]))
+    except Exception as e:
+        os.write(INBOX, f"{type(e).__name__}: {e}".encode())
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

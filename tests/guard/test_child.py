@@ -1,0 +1,230 @@
+"""The helper process, with servers that answer what the test wants."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import json
+import os
+import ssl
+import struct
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aioelect.guard import child
+from tests.elections import soon
+from tests.guard.guarded import gone, is_running, settled_rss
+
+GREETING = b"resume and close"
+
+
+class Server:
+    """Answers each greeting with the next of ``session_ids``, and hangs up."""
+
+    def __init__(self, *session_ids: int) -> None:
+        self.greetings: list[bytes] = []
+        self._session_ids = list(session_ids)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            self.greetings.append(await reader.readexactly(len(GREETING)))
+            session_id = self._session_ids.pop(0)
+            reply = struct.pack("!iiqi16sb", 0, 0, session_id, 16, bytes(16), 0)
+            if session_id >= 0:
+                writer.write(struct.pack("!i", len(reply)) + reply)
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def open(self, **options: Any) -> AsyncIterator[int]:
+        """The port."""
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, **options)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            await server.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def bare(
+    ports: list[int], *options: str, patience: float = 10.0, tls: object = None
+) -> AsyncIterator[tuple[Process, int]]:
+    """A process, and its guard's process id."""
+    servers = [("127.0.0.1", port, "localhost") for port in ports]
+    will = json.dumps({"greeting": GREETING.hex(), "servers": servers, "patience": patience, "tls": tls})
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.guard.bare", will, *options), stdout=PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert process.stdout is not None
+    guard = int(await soon(process.stdout.readline()))
+    try:
+        yield process, guard
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await gone(guard)
+
+
+async def test_it_closes_until_a_server_says_that_the_session_has_ended() -> None:
+    server = Server(7, 7, 7, 0, 7)
+    async with server.open() as port, bare([port]) as (process, guard):
+        process.kill()
+        await gone(guard)
+        assert server.greetings == [GREETING] * 4
+
+
+async def test_a_server_that_hangs_up_or_refuses_is_tried_again() -> None:
+    server = Server(-1, -1, 7, -1, 0)
+    async with server.open() as port, bare([1, port]) as (process, guard):
+        process.kill()
+        await gone(guard)
+        assert len(server.greetings) == 5
+
+
+async def test_it_gives_up_when_the_session_has_ended_by_itself() -> None:
+    async with bare([1], patience=0.5) as (process, guard):
+        process.kill()
+        await gone(guard)
+
+
+async def test_it_does_nothing_while_its_process_lives() -> None:
+    server = Server()
+    async with server.open() as port, bare([port]) as (_, guard):
+        await asyncio.sleep(0.3)
+        assert is_running(guard)
+        assert server.greetings == []
+
+
+async def test_it_does_nothing_more_where_descriptors_are_low() -> None:
+    server = Server(7, 0)
+    async with server.open() as port, bare([port], "--without-stdio") as (process, guard):
+        await asyncio.sleep(0.5)
+        assert is_running(guard)
+        assert server.greetings == []
+        process.kill()
+        await gone(guard)
+        assert server.greetings == [GREETING] * 2
+
+
+def test_what_is_no_pidfd_tells_of_no_death() -> None:
+    with open(os.devnull, "rb") as other, pytest.raises(OSError, match="Bad file descriptor"):
+        child.PidfdWatch(other.fileno())
+
+
+# Where there is no pidfd
+
+
+async def test_without_a_pidfd_an_orphan_whose_link_has_ended_acts() -> None:
+    server = Server(7, 0)
+    async with server.open() as port, bare([port], "--without-pidfd") as (process, guard):
+        process.kill()
+        await gone(guard)
+        assert server.greetings == [GREETING] * 2
+
+
+def test_without_a_pidfd_the_end_of_the_link_alone_is_no_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = child.OrphanWatch(os.getppid())
+    watch.listen_no_more()
+    watch.wait(0)
+    assert not watch.is_dead
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    watch.wait(0)
+    assert watch.is_dead
+
+
+def test_a_parent_in_another_namespace_is_not_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getppid", lambda: 0)
+    with pytest.raises(OSError, match="namespace"):
+        child.make_watch(5, -1)
+
+
+class Kqueue:
+    """What the BSDs have, as far as it is used."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.happens: list[Any] = []
+        self.missing = False
+
+    def control(self, changes: list[Any] | None, count: int, timeout: float | None = None) -> list[Any]:
+        self.asked += changes or []
+        if self.missing and changes and changes[0].filter == "proc":
+            raise ProcessLookupError
+        return self.happens
+
+
+@pytest.fixture
+def kqueue(monkeypatch: pytest.MonkeyPatch) -> Kqueue:
+    queue = Kqueue()
+
+    def kevent(ident: int, filter: str, flags: str, fflags: str = "") -> Any:
+        return SimpleNamespace(ident=ident, filter=filter, flags=flags, fflags=fflags)
+
+    names = {"KQ_FILTER_READ": "read", "KQ_FILTER_PROC": "proc", "KQ_EV_ADD": "add", "KQ_EV_DELETE": "delete"}
+    kernel = SimpleNamespace(kqueue=lambda: queue, kevent=kevent, KQ_NOTE_EXIT="exit", **names)
+    monkeypatch.setattr(child, "kernel", kernel)
+    return queue
+
+
+def test_a_kernel_queue_tells_of_the_exit(kqueue: Kqueue) -> None:
+    watch = child.make_watch(os.getppid(), -1)
+    assert isinstance(watch, child.KqueueWatch)
+    assert [(event.ident, event.filter, event.fflags) for event in kqueue.asked] == [
+        (0, "read", ""),
+        (os.getppid(), "proc", "exit"),
+    ]
+    kqueue.happens = [kqueue.asked[0]]
+    watch.wait(1)
+    assert not watch.is_dead
+    watch.listen_no_more()
+    assert kqueue.asked[-1].flags == "delete"
+    kqueue.happens = [kqueue.asked[1]]
+    watch.wait(None)
+    assert watch.is_dead
+
+
+def test_who_is_gone_or_no_longer_our_parent_when_the_queue_is_asked_is_dead(kqueue: Kqueue) -> None:
+    assert child.KqueueWatch(os.getppid() + 1).is_dead
+    kqueue.missing = True
+    assert child.KqueueWatch(os.getppid()).is_dead
+
+
+# TLS
+
+
+async def test_it_speaks_tls_and_shows_a_certificate(tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("client@localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tmp_path / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("localhost").configure_cert(context)
+    pem = str(tmp_path / "client.pem")
+    server = Server(7, 0)
+    tls = {"ca": str(tmp_path / "ca.pem"), "cert": pem, "key": pem, "password": None}
+    async with server.open(ssl=context) as port, bare([port], tls=tls) as (process, guard):
+        size = await settled_rss(guard)
+        print(f"RSS {size:.1f} MB")
+        assert size < 30
+        process.kill()
+        await gone(guard)
+        assert server.greetings == [GREETING] * 2
+
+
+# By itself
+
+
+def test_it_imports_the_standard_library_alone() -> None:
+    tree = ast.parse(Path(child.__file__).read_text())
+    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    found |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert found <= sys.stdlib_module_names

@@ -1,0 +1,237 @@
+"""The parent's side: what is refused, and helpers that don't do what they should."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+import stat
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+import aioelect
+from aioelect.guard import parent
+from aioelect.guard.parent import Guard, Will, check_guarding
+from aioelect.testing.embedded import EmbeddedServer
+from aioelect.zookeeper.security import Tls
+from aioelect.zookeeper.will import _describe
+from tests.elections import eventually
+from tests.guard.guarded import is_there, status
+
+WILL = Will(b"greeting", [("127.0.0.1", 1, "localhost")], 1.0, None)
+
+Pretend = Callable[[str], None]
+
+
+@pytest.fixture
+def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pretend:
+    """Runs a shell script in place of the interpreter."""
+
+    def pretend(script: str) -> None:
+        helper = tmp_path / "python"
+        helper.write_text(f"#!/bin/sh\n{script}\n")
+        helper.chmod(helper.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setattr(sys, "executable", str(helper))
+
+    return pretend
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("guard", ["yes", 2, None, "STRICT"])
+def test_what_is_no_guard_is_refused(guard: Any) -> None:
+    with pytest.raises(ValueError, match="guard must be True, False or 'strict', not "):
+        aioelect.connect("localhost", guard=guard)
+
+
+@pytest.mark.parametrize("executable", [None, ""])
+def test_without_an_interpreter_there_is_no_guard(monkeypatch: pytest.MonkeyPatch, executable: str | None) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with pytest.raises(ValueError, match=r"needs a Python interpreter \(sys.executable is "):
+        aioelect.connect("localhost", guard=True)
+    aioelect.connect("localhost")
+
+
+def test_a_frozen_program_has_no_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(ValueError, match="needs a Python interpreter"):
+        aioelect.connect("localhost", guard=True)
+
+
+def test_a_package_in_an_archive_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent, "CHILD", "/app.pyz/aioelect/guard/child.py")
+    with pytest.raises(ValueError, match="aioelect as files"):
+        aioelect.connect("localhost", guard=True)
+
+
+def test_where_nobody_can_prove_a_death_there_is_no_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parent.os, "name", "nt")  # type: ignore[attr-defined]
+    try:
+        with pytest.raises(ValueError, match="nobody can prove that a process is dead"):
+            check_guarding(True)
+    finally:
+        monkeypatch.undo()
+
+
+def test_a_strict_guard_needs_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pidfd_open(pid: int) -> int:
+        raise OSError
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    with pytest.raises(ValueError, match="needs pidfds"):
+        aioelect.connect("localhost", guard="strict")
+    aioelect.connect("localhost", guard=True)
+
+
+# Helpers
+
+
+async def test_nobody_waits_for_the_helper(path: str, pretend: Pretend) -> None:
+    pretend("exec sleep 1000")
+    async with (
+        EmbeddedServer(tick_time=0.2) as server,
+        aioelect.connect(server.hosts, session_timeout=2, guard="strict") as client,
+    ):
+        async with aioelect.leadership(client, path) as leader:
+            assert leader.is_leader
+        assert client.guard is not None
+        pid = client.guard.pid
+        assert pid is not None
+        before = time.monotonic()
+    assert time.monotonic() - before < 3  # it does not listen, and is killed
+    assert not is_there(pid)
+
+
+async def test_helpers_that_end_are_replaced_ever_more_slowly(
+    pretend: Pretend, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend(f"echo started >> {tmp_path}/starts; exit 3")
+    guard = Guard(True)
+    guard.start()
+    await eventually(lambda: len([m for m in caplog.messages if "is gone" in m]) == 3)
+    assert [m for m in caplog.messages if "is gone" in m] == [
+        f"the guard of this process is gone (exit status 3); there will be another one in {pause} s"
+        for pause in ("0.05", "0.1", "0.2")
+    ]
+    await guard.close()
+    assert (tmp_path / "starts").read_text() == "started\n" * 3
+
+
+async def test_a_helper_says_what_keeps_it_from_its_work(caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard(True)
+    guard.start()
+    guard.bequeath(WILL._replace(tls=parent.TlsFiles("/nowhere/ca.pem", None, None, None)))
+    await eventually(lambda: any("FileNotFoundError: [Errno 2]" in message for message in caplog.messages))
+    await guard.close()
+
+
+async def test_an_interpreter_that_is_gone_is_waited_for(pretend: Pretend, caplog: pytest.LogCaptureFixture) -> None:
+    pretend("")
+    os.unlink(sys.executable)
+    guard = Guard(True)
+    guard.start()
+    await eventually(lambda: any("No such file or directory" in message for message in caplog.messages))
+    pretend("exec cat")
+    await eventually(lambda: guard.pid is not None)
+    await guard.close()
+
+
+async def test_a_helper_that_does_not_read_is_replaced(pretend: Pretend) -> None:
+    pretend("exec sleep 1000")
+    guard = Guard(True)
+    guard.start()
+    await eventually(lambda: guard.pid is not None)
+    first = guard.pid
+    for _ in range(5_000):
+        guard.bequeath(WILL)
+    await eventually(lambda: guard.pid not in (None, first))
+    await guard.close()
+
+
+async def test_the_next_helper_hears_the_newest_will(pretend: Pretend, tmp_path: Path) -> None:
+    pretend(f"exec cat > {tmp_path}/$$")
+    guard = Guard(True)
+    guard.start()
+    guard.bequeath(WILL)
+    guard.bequeath(WILL._replace(patience=2.0))
+    await eventually(lambda: guard.pid is not None)
+    first = guard.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: guard.pid not in (None, first))
+    heard = tmp_path / str(guard.pid)
+    await eventually(lambda: heard.exists() and heard.read_bytes() == WILL._replace(patience=2.0).encode())
+    await guard.close()
+
+
+async def test_its_helper_has_all_signals_blocked_and_this_thread_has_not(pretend: Pretend) -> None:
+    pretend("exec sleep 1000")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    guard = Guard(True)
+    guard.start()
+    await eventually(lambda: guard.pid is not None)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    assert guard.pid is not None
+    blocked = int(status(guard.pid, "SigBlk"), 16)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCHLD):
+        assert blocked & 1 << number - 1
+    await guard.close()
+
+
+async def test_process_one_is_warned(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pretend("exec cat")
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    guard = Guard(True)
+    guard.start()
+    assert "process 1 of its container" in caplog.text
+    await guard.close()
+
+
+async def test_a_forked_child_does_not_own_the_helper(pretend: Pretend) -> None:
+    pretend("exec cat")
+    guard = Guard(True)
+    guard.start()
+    await eventually(lambda: guard.pid is not None)
+    pid = guard.pid
+    if (child := os.fork()) == 0:
+        closing = guard.close()
+        try:
+            closing.send(None)
+        except StopIteration:  # there was nothing to wait for
+            os._exit(0)
+        os._exit(1)
+    assert await asyncio.to_thread(os.waitpid, child, 0) == (child, 0)
+    assert guard.pid == pid
+    assert pid is not None
+    assert is_there(pid)
+    await guard.close()
+
+
+# What it can't carry
+
+
+async def test_what_the_helper_can_not_use_is_refused_at_the_call() -> None:
+    with pytest.raises(ValueError, match=r"can't use an ssl\.SSLContext .* pass ssl=True with ssl_ca"):
+        aioelect.connect("127.0.0.1", guard=True, ssl=ssl.create_default_context())
+    with pytest.raises(ValueError, match=r"can't use <SaslDigestMd5 of 'bob'>"):
+        aioelect.connect("127.0.0.1", guard=True, auth=aioelect.SaslDigestMd5("bob", "secret"))
+
+
+async def test_tls_files_are_carried_by_their_absolute_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    ca.issue_cert("me").private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
+    monkeypatch.chdir(tmp_path)
+    tls = Tls.parse(True, "ca.pem", "me.pem", None, lambda: b"secret\n", "zookeeper")
+    assert tls is not None
+    assert _describe(tls) == parent.TlsFiles(str(tmp_path / "ca.pem"), str(tmp_path / "me.pem"), None, "secret")
