@@ -17,6 +17,7 @@ _numbers = itertools.count()
 STARTS_SERVERS = {
     "cli/test_demo.py",
     "testing/test_zookeeper.py",
+    "tests/test_benchmarks.py",
     "tests/test_cutoff.py",
     "tests/test_public.py",
     "tests/test_script.py",

@@ -1,0 +1,1 @@
+"""How fast aioelect is, beside its peers and beside what the network allows: ``python -m benchmarks``, see README.md."""

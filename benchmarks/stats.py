@@ -1,0 +1,49 @@
+"""What is said about a list of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["Summary", "format_bytes", "format_seconds", "percentile", "summarise"]
+
+
+def percentile(samples: Sequence[float], part: float) -> float:
+    """The smallest sample that ``part`` (0 to 1) of all do not exceed."""
+    ordered = sorted(samples)
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    count: int
+    median: float
+    p99: float
+    worst: float
+
+
+def summarise(samples: Sequence[float]) -> Summary:
+    """Raises ``IndexError`` where there is no sample."""
+    return Summary(len(samples), percentile(samples, 0.5), percentile(samples, 0.99), max(samples))
+
+
+def format_seconds(seconds: float) -> str:
+    """Three digits, in the unit that fits."""
+    if math.isinf(seconds):
+        return "never"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{_three_digits(seconds / scale)} {unit}"
+    return f"{seconds * 1e6:.2f} µs"
+
+
+def format_bytes(count: float) -> str:
+    for unit, scale in (("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{_three_digits(count / scale)} {unit}"
+    return f"{count:.0f} B"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
