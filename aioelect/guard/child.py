@@ -215,7 +215,7 @@ def receive(link: socket.socket, size: int) -> bytes:
     return data
 
 
-def make_context(ca: str | None, cert: str | None, key: str | None, password: str | None) -> ssl.SSLContext:
+def make_context(ca: str | None, cert: str | None, key: str | None, password: bytes | None) -> ssl.SSLContext:
     """Made when the files are named: nothing is left to read or to import when the parent is dead."""
     import ssl
 

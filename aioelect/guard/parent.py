@@ -63,7 +63,7 @@ class TlsFiles(NamedTuple):
     ca: str | None
     cert: str | None
     key: str | None
-    password: str | None
+    password: bytes | None
 
 
 class Will(NamedTuple):

@@ -113,6 +113,7 @@ class Client(_ZKClient):
         for name, value in (("timeout", timeout), ("request_timeout", request_timeout)):
             if value is not None:
                 _check_seconds(name, value)
+        check_guarding(guard)
         self._timeout = timeout
         credentials = check_auth(auth)
         encryption = Tls.parse(ssl, ssl_ca, ssl_cert, ssl_key, ssl_key_password, server_hostname)
@@ -133,7 +134,6 @@ class Client(_ZKClient):
         self.recipes: Any = RecipeProxy(self)
         self.janitor = Janitor(self.session)
         self.renewals = Renewals(self.session)
-        check_guarding(guard)
         self.guard = Guard(guard) if guard else None
         if self.guard is not None:
             self._testator = Testator(self.session, self.guard, credentials, encryption)

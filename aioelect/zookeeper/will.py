@@ -8,44 +8,26 @@ from collections.abc import Sequence
 from aioelect.guard.parent import Guard, TlsFiles, Will
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.security import Auth, Digest, Tls
+from aioelect.zookeeper.security.secret import without_newline
+from aioelect.zookeeper.security.tls import FilePath
 from aioelect.zookeeper.session import HOPELESS, Session
 
-__all__ = ["Testator", "check_bequeathable"]
-
-
-def check_bequeathable(auth: Sequence[Auth], tls: Tls | None) -> None:
-    """Raises ``ValueError`` for credentials that a helper process can't use."""
-    if tls is not None and tls.files is None:
-        raise ValueError(
-            "the guard can't use an ssl.SSLContext of another process: pass ssl=True with ssl_ca, ssl_cert and ssl_key instead, "
-            "or leave the guard out"
-        )
-    for each in auth:
-        if not isinstance(each, Digest):
-            raise ValueError(
-                f"the guard can't use {each!r}: it knows Digest alone. Leave the guard, or these credentials, out"
-            )
-
-
-def _describe(tls: Tls) -> TlsFiles:
-    files = tls.files
-    assert files is not None  # noqa: S101  # checked when the guard was asked for
-    ca, cert, key = (None if path is None else os.path.abspath(path) for path in (files.ca, files.cert, files.key))
-    password = files.key_password() if files.key_password is not None else None
-    text = password.decode() if isinstance(password, bytes) else password
-    return TlsFiles(ca, cert, key, text and text.rstrip("\r\n"))
+__all__ = ["Testator"]
 
 
 class Testator:
     """Observes a session, and keeps its guard informed."""
 
     def __init__(self, session: Session, guard: Guard, auth: Sequence[Auth], tls: Tls | None) -> None:
-        """Raises as :func:`check_bequeathable`."""
-        check_bequeathable(auth, tls)
+        """Raises ``ValueError`` for what a helper process can't use."""
         self._session = session
         self._guard = guard
-        self._digests = [each for each in auth if isinstance(each, Digest)]
+        self._auth = _check_auth(auth)
         self._tls = tls
+        if tls is not None and tls.files is None:
+            raise ValueError(
+                "the guard can't use an ssl.SSLContext, which stays in this process: pass ssl=True, ssl_ca, ssl_cert, ssl_key"
+            )
         session.observe(self)
 
     def _make_will(self) -> None:
@@ -59,18 +41,30 @@ class Testator:
             password=session.password,
             read_only=False,
         )
-        credentials = [wire.frame(digest.request().serialize(wire.AUTH_XID)) for digest in self._digests]
-        name = None if self._tls is None else self._tls.server_hostname
-        nearest = (conn.host, conn.port, name or conn.name)
-        others = [(host, port, name or host) for host, port in session.hosts.servers]
+        credentials = [wire.frame(each.request().serialize(wire.AUTH_XID)) for each in self._auth]
+        nearest = (conn.host, conn.port, self._name(conn.name))
+        others = [(host, port, self._name(host)) for host, port in session.hosts.servers]
         self._guard.bequeath(
             Will(
                 greeting=b"".join([resume, *credentials, wire.close_frame(1)]),
                 servers=list(dict.fromkeys([nearest, *others])),
                 patience=HOPELESS * session.timeout,
-                tls=None if self._tls is None else _describe(self._tls),
+                tls=self._name_files(),
             )
         )
+
+    def _name(self, host: str) -> str:
+        """What stands in a server's certificate."""
+        return (self._tls and self._tls.server_hostname) or host.rstrip(".")
+
+    def _name_files(self) -> TlsFiles | None:
+        if self._tls is None or self._tls.files is None:
+            return None
+        files = self._tls.files
+        password = files.key_password() if files.key_password is not None else None
+        if password is not None:
+            password = without_newline(password.encode() if isinstance(password, str) else password)
+        return TlsFiles(_locate(files.ca), _locate(files.cert), _locate(files.key), password)
 
     # The session's observer
 
@@ -88,3 +82,15 @@ class Testator:
 
     def session_closed(self) -> None:
         pass
+
+
+def _check_auth(auth: Sequence[Auth]) -> list[Digest]:
+    for each in auth:
+        if not isinstance(each, Digest):
+            raise ValueError(f"the guard can't use {each!r}, it knows Digest alone: leave it out, or guard=")
+    return [each for each in auth if isinstance(each, Digest)]
+
+
+def _locate(path: FilePath | None) -> str | None:
+    """The helper has another working directory."""
+    return None if path is None else os.path.abspath(os.fspath(path))

@@ -75,7 +75,7 @@ class Guarded:
     def kill(self, number: int = signal.SIGKILL) -> float:
         """When it was killed."""
         at = time.monotonic()
-        self.process.send_signal(number)
+        os.kill(self.pid, number)  # asyncio's own way may reap it, and then wonders where it is
         return at
 
     async def end(self) -> int:
@@ -85,7 +85,8 @@ class Guarded:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(said["pid"], signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+            if self.process.returncode is None:
+                os.kill(self.pid, signal.SIGKILL)
         code = await soon(self.process.wait())
         await soon(self._reading)
         return code

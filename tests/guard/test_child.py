@@ -96,7 +96,7 @@ async def test_it_gives_up_when_the_session_has_ended_by_itself() -> None:
 
 
 async def test_it_does_nothing_while_its_process_lives() -> None:
-    server = Server()
+    server = Server(0)
     async with server.open() as port, bare([port]) as (_, guard):
         await asyncio.sleep(0.3)
         assert is_running(guard)

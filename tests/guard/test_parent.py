@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 import stat
 import sys
 import time
@@ -14,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 import aioelect
 from aioelect.guard import parent
 from aioelect.guard.parent import Guard, Will, check_guarding
 from aioelect.testing.embedded import EmbeddedServer
-from aioelect.zookeeper.security import Tls
-from aioelect.zookeeper.will import _describe
 from tests.elections import eventually
 from tests.guard.guarded import is_there, status
 
@@ -215,23 +211,3 @@ async def test_a_forked_child_does_not_own_the_helper(pretend: Pretend) -> None:
     assert pid is not None
     assert is_there(pid)
     await guard.close()
-
-
-# What it can't carry
-
-
-async def test_what_the_helper_can_not_use_is_refused_at_the_call() -> None:
-    with pytest.raises(ValueError, match=r"can't use an ssl\.SSLContext .* pass ssl=True with ssl_ca"):
-        aioelect.connect("127.0.0.1", guard=True, ssl=ssl.create_default_context())
-    with pytest.raises(ValueError, match=r"can't use <SaslDigestMd5 of 'bob'>"):
-        aioelect.connect("127.0.0.1", guard=True, auth=aioelect.SaslDigestMd5("bob", "secret"))
-
-
-async def test_tls_files_are_carried_by_their_absolute_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
-    ca.issue_cert("me").private_key_and_cert_chain_pem.write_to_path(tmp_path / "me.pem")
-    monkeypatch.chdir(tmp_path)
-    tls = Tls.parse(True, "ca.pem", "me.pem", None, lambda: b"secret\n", "zookeeper")
-    assert tls is not None
-    assert _describe(tls) == parent.TlsFiles(str(tmp_path / "ca.pem"), str(tmp_path / "me.pem"), None, "secret")
