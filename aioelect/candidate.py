@@ -11,6 +11,7 @@ import dataclasses
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, ParamSpec, Self
@@ -87,19 +88,26 @@ class Candidate:
         self._taking_over: asyncio.Task[None] | None = None
         self._machine = candidacy.Candidacy(NATIVE)
         self._place: Place | None = None
+        self._own_path = ""
+        self._heir: Leader | None = None
+        """The leader to be, when nobody or one is before us; the leader, from the election on."""
         self._leader: Leader | None = None
         self._announced = False
         self._failure: Exception | None = None
         self._inbox: list[candidacy.Event] = []
+        self._outbox: deque[candidacy.Command] = deque()
         self._work: set[asyncio.Task[None]] = set()
         self._creating: asyncio.Task[None] | None = None
         self._unwatch_own: Callable[[], None] | None = None
         self._unwatch_predecessor: Callable[[], None] | None = None
+        self._unexpect: Callable[[], None] | None = None
         self._kept: str | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._trigger = 0.0
         self._changed = asyncio.Event()
         self._started = self._has_joined = False
+        self._departed = False
+        self._leaving: asyncio.Task[None] | None = None
         self._withdrawing: asyncio.Task[None] | None = None
         self._told_lost: int | None = None
 
@@ -170,9 +178,8 @@ class Candidate:
         Raises ``ForeignContender``, ``SequenceExhausted``, ``ClientClosed``, or what ZooKeeper answers (``aiozk.exc``).
         """
         while True:
-            await self._until(lambda: self._leader is not None)
-            leader = self._leader
-            assert leader is not None  # noqa: S101  # what was waited for
+            while (leader := self._leader) is None:
+                await self._next_change()
             if self._announced:
                 return leader
             if leader.remaining() > self.drain:
@@ -189,15 +196,25 @@ class Candidate:
     async def withdraw(self) -> None:
         """Leaves the queue, or the leadership. Waits a second or so until the znode is gone; if no server confirms it by then,
         it goes at the next connection, or with the session. Idempotent."""
+        self.depart()
         if self._withdrawing is None:
             self._withdrawing = asyncio.ensure_future(self._withdraw())
         await finish(self._withdrawing, bound=None)
 
-    async def _withdraw(self) -> None:
-        leader = self._leader
+    def depart(self) -> None:
+        """Nobody acts on this candidacy any more: asks at once for the deletion of its znode, before all else that has to be
+        done, since somebody may be waiting for it. :meth:`withdraw` does the rest. Idempotent."""
+        if self._departed:
+            return
+        self._departed = True
+        leader, place = self._leader or self._heir, self._place
+        if leader is not None:
+            leader._renounce()
+        if place is not None and place.session_id == self.session.session_id:
+            self._leaving = self._leave(place)
         if leader is not None:
             leader._finish()
-            if leader._reason not in (None, LossReason.RESIGNED):
+            if leader._reason is not None and leader._reason is not LossReason.RESIGNED:
                 self._tell_lost(leader.token, leader._reason)
         self._machine.receive([candidacy.Withdraw()])
         self.session.unobserve(self)
@@ -207,26 +224,26 @@ class Candidate:
             self._idle.cancel()
         for task in self._work:
             task.cancel()
+
+    async def _withdraw(self) -> None:
         place, self._place = self._place, None
         try:
             if self._work:
                 await asyncio.wait(self._work)
-            if place is not None and self._machine_owns(place):
-                gone = await finish(asyncio.shield(self._leave(place)))
+            if place is not None and self._leaving is not None:
+                gone = await finish(asyncio.shield(self._leaving))
                 self.emit(events.Released, token=place.token, confirmed=gone)
         finally:
             self._release_lease()
             self.client.dependents.pop(self, None)
             self._wake()
 
-    def _machine_owns(self, place: Place) -> bool:
-        return place.session_id == self.session.session_id
-
     def _leave(self, place: Place) -> asyncio.Task[None]:
         """Deletes the own znode; done when it is certainly gone, however long that takes."""
         handover = self._handover
-        noted = handover is not None and handover.place == place
-        return self.client.janitor.spawn(handover.end() if handover and noted else self.folder.leave(place))
+        if handover is not None and handover.place == place:
+            return self.client.janitor.spawn(handover.end())
+        return self.client.janitor.begin(self._own_path, place.session_id)
 
     async def stand_down(self) -> bool:
         """The client is being closed: contends no longer, ends the term, and tells whether its leader has ended in ``drain``.
@@ -234,13 +251,14 @@ class Candidate:
         A block ends by itself; who holds a ``Candidate`` may still act until it withdraws.
         """
         leader = self._leader
-        if leader is None or self._withdrawing is not None:
+        if leader is None or self._departed:
             self._fail(ClientClosed(f"the client was closed while {self!r} contended"))
             return True
         leader._end(LossReason.CLIENT_CLOSED)
         with anyio.move_on_after(self.drain + 0.5):
             while self in self.client.dependents:
-                await self._next_change()
+                self._changed.clear()
+                await self._changed.wait()
         return self not in self.client.dependents
 
     @property
@@ -250,13 +268,14 @@ class Candidate:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            if self._failure is not None:
-                raise self._failure
-            if self._withdrawing is not None:
-                raise ClientClosed(f"{self!r} has withdrawn: make another Candidate to contend again")
             await self._next_change()
 
     async def _next_change(self) -> None:
+        """Raises what has ended the candidacy, if it is over."""
+        if self._failure is not None:
+            raise self._failure
+        if self._departed:
+            raise ClientClosed(f"{self!r} has withdrawn: make another Candidate to contend again")
         self._changed.clear()
         await self._changed.wait()
 
@@ -270,6 +289,8 @@ class Candidate:
 
     def emit(self, kind: Callable[..., events.ElectionEvent], **facts: Any) -> None:
         """Hands an event on to the user's handler."""
+        if self._on_event is None and not log.isEnabledFor(logging.DEBUG):
+            return
         event = kind(at=self.session.world.monotonic(), election=self.election, identity=self.identity, **facts)
         log.debug("%s", event)
         if self._on_event is not None:
@@ -290,16 +311,23 @@ class Candidate:
 
     def _pump(self) -> None:
         batch, self._inbox = self._inbox, []
-        machine = self._machine
         try:
-            for command in machine.receive(batch):
-                if machine is self._machine:  # unless a command before has made it contend anew
-                    self._perform(command)
+            self._outbox.extend(self._machine.receive(batch))
+            while self._outbox:
+                self._perform(self._outbox.popleft())
+                if self._outbox and self._leader is not None:  # it can wait until the body has begun
+                    asyncio.get_running_loop().call_soon(self._pump)
+                    return
         except Exception as e:
             self._fail(e)
+        self._tend_succession()
 
     def _perform(self, command: candidacy.Command) -> None:
         match command:
+            case candidacy.Lead():
+                self._stand_by()
+                self._control.look_again()
+                self._lead_if_clear()
             case candidacy.Create(entry):
                 self._creating = self._spawn(self._create, entry)
             case candidacy.WatchOwn(entry, name):
@@ -316,13 +344,7 @@ class Candidate:
             case candidacy.Announce(position):
                 self._announce(position)
             case candidacy.Exorcise(name):
-                ghost = Place(name, 0, self._own_place().session_id)
-                self.client.janitor.spawn(self.folder.leave(ghost))
-            case candidacy.Lead():
-                self._forget_predecessor()
-                self._stand_by()
-                self._control.look_again()
-                self._lead_if_clear()
+                self.folder.leave(Place(name, 0, self._own_place().session_id))
             case candidacy.Lose(reason):
                 self._lose(reason)
             case candidacy.Refuse(refusal, name):
@@ -357,8 +379,8 @@ class Candidate:
 
     async def _create(self, entry: int) -> None:
         place = await self.folder.enter(NATIVE.prefix, self._payload, self._nonce)
-        self._place = place
-        await self.access.learn(self.folder.locate(place.name), place.session_id)
+        self._place, self._own_path = place, self.folder.locate(place.name)
+        await self.access.learn(self._own_path, place.session_id)
         await self.access.check(self.folder.location, place.session_id)
         _check_drain(self._drain, self.session.timing)  # the server may have granted another session timeout
         self._has_joined = True
@@ -410,6 +432,22 @@ class Candidate:
         self._forget_predecessor()  # at once, or the watch would be set anew, on a name that never comes back
         self._deleted(name)
 
+    def _tend_succession(self) -> None:
+        """To the next in line the predecessor's deletion is all that is missing: nobody leads until it is known, so it is taken
+        before all that can wait, the watch's own callback included."""
+        predecessor = self._machine.predecessor
+        if predecessor is None:
+            self._forget_predecessor()
+        elif self._machine.state is candidacy.State.NEXT and self._unexpect is None:
+            deleted = candidacy.Deleted(predecessor)
+
+            def succeed() -> None:
+                self._trigger = self.session.world.monotonic()
+                self._inbox.append(deleted)
+                self._pump()
+
+            self._unexpect = self.folder.on_deleted_alone(predecessor, succeed)
+
     def _announce(self, position: int) -> None:
         place = self._own_place()
         path = self.folder.display(place.name)
@@ -431,7 +469,7 @@ class Candidate:
 
     def _look_ahead_now(self) -> None:
         self._idle = None
-        if self._withdrawing is None and self._failure is None and (self._machine.position or 0) > 1:
+        if not self._departed and self._failure is None and (self._machine.position or 0) > 1:
             self._post(candidacy.Idle())
             self._look_ahead_later()
 
@@ -470,6 +508,7 @@ class Candidate:
         if place is not None:
             self._leave(place)
         self._machine = candidacy.Candidacy(NATIVE, self._machine.entry)
+        self._outbox.clear()
         self._post(candidacy.Enter())
 
     def _refuse(self, refusal: candidacy.Refusal, name: str) -> None:
@@ -479,14 +518,20 @@ class Candidate:
     # At the top of the queue
 
     def _stand_by(self) -> None:
-        """Leads, or is next: keeps the lease warm, and looks what is asked of leaders."""
-        self._control.watch()
-        if self._kept is None:
-            self._kept = self.folder.locate(self._own_place().name)
+        """Leads, or is next: keeps the lease warm, looks what is asked of leaders, and has all at hand that a term needs."""
+        if self._heir is None:
+            place = self._own_place()
+            self._heir = Leader(self, place, self.folder.display(place.name))
+            self._control.watch()
+            self._kept = self._own_path
             self.client.renewals.keep(self._kept, self._renewed, self._ahead)
 
     def _stand_back(self) -> None:
         self._control.unwatch()
+        heir, self._heir = self._heir, None
+        if heir is not None and self._leader is None:
+            heir._renounce()
+            heir._finish()
         if self._taking_over is not None:
             self._taking_over.cancel()
             self._taking_over = None
@@ -502,6 +547,8 @@ class Candidate:
             self._leader._renewed()
             self.emit(events.Renewed, token=self._leader.token, remaining=self._leader.remaining())
         else:
+            if self._heir is not None:
+                self._heir._stand_ready()
             self._lead_if_clear()
 
     def _requested(self) -> None:
@@ -515,19 +562,20 @@ class Candidate:
         """Leads, if nobody is before us and nothing speaks against it."""
         if self._machine.state is not candidacy.State.LEADING or self._leader is not None or self._failure is not None:
             return
-        place = self._own_place()
-        if not self._control.is_known:
+        place, requests = self._own_place(), self._control.requests
+        if requests is None:
             return
-        if self._control.deposes(place.token) or self._control.prefers_another(place.name):
+        if requests and (self._control.deposes(place.token) or self._control.prefers_another(place.name)):
             self._tell_lost(place.token, LossReason.STEP_DOWN_REQUESTED)
             self._contend_anew()
         elif self.handover_delay > 0 and not self._has_taken_over(place):
             return
         elif self._is_proven():
-            leader = self._leader = Leader(self, place, self.folder.display(place.name), self.session.world.monotonic())
+            leader = self._leader = self._heir
+            assert leader is not None  # noqa: S101  # it has stood by
+            leader._elect(self.session.world.monotonic())
             self.emit(events.Elected, path=leader.path, token=place.token, trigger=self._trigger)
-            leader._watch_deadline()
-            self._wake()
+            self._changed.set()
 
     def _has_taken_over(self, place: Place) -> bool:
         """Whether nothing is left to wait for of the term before; begins to see to it."""
@@ -547,8 +595,8 @@ class Candidate:
         A term has to outlast the wait for the next proof and its answer, or one contender after the other would lead for a
         moment.
         """
-        lease = self.session.lease
-        return lease.deadline - self._ahead() > max(self.session.world.clock(), lease.ripe_at)
+        lease, now = self.session.lease, self.session.world.clock()
+        return lease.deadline - self._ahead() > max(now, lease.ripe_at)
 
     def _ahead(self) -> float:
         """Seconds before the deadline at which the next proof has to be asked for, to be there before the body must unwind.
@@ -556,8 +604,8 @@ class Candidate:
         The time for the answer is a part of what every lease in good order has to spare: that always comes about.
         """
         timing = self.session.timing
-        spare = timing.ride_out + timing.drain - self.drain - timing.renew_every
-        return self.drain + max(0.0, spare / 4)
+        drain = timing.drain if self._drain is None else self._drain
+        return drain + max(0.0, (timing.ride_out + timing.drain - drain - timing.renew_every) / 4)
 
     def _forget_watches(self) -> None:
         self._forget_predecessor()
@@ -566,6 +614,9 @@ class Candidate:
             self._unwatch_own = None
 
     def _forget_predecessor(self) -> None:
+        if self._unexpect is not None:
+            self._unexpect()
+            self._unexpect = None
         if self._unwatch_predecessor is not None:
             self._unwatch_predecessor()
             self._unwatch_predecessor = None
@@ -577,9 +628,9 @@ class Candidate:
 
     def session_resumed(self) -> None:
         self.emit(events.Resumed)
-        if self._leader is not None:  # a server that granted less has brought the deadline forward
-            self._leader._renewed()
-            self._leader._watch_deadline()
+        if self._heir is not None:  # a server that granted less has brought the deadline forward
+            self._heir._renewed()
+            self._heir._watch_anew()
 
     def session_ended(self) -> None:
         if self._leader is not None:

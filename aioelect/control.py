@@ -72,7 +72,8 @@ class Control:
         self._folder = Folder(client, election)
         self._spawn = spawn
         self._changed = changed
-        self._requests: tuple[Request, ...] | None = None
+        self.requests: tuple[Request, ...] | None = None
+        """What is asked for, as far as it is known; None while it is not."""
         self._unlisten: Callable[[], None] | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -91,21 +92,16 @@ class Control:
 
     def look_again(self) -> None:
         """Whether those who were chosen still stand in the queue is what no watch tells."""
-        if self._requests:
+        if self.requests:
             self._read_anew()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether nothing has been asked for that we don't know."""
-        return self._requests is not None
 
     def deposes(self, token: int) -> bool:
         """Whether the leader with this token was asked to step down."""
-        return any(request.token == token for request in self._requests or ())
+        return any(request.token == token for request in self.requests or ())
 
     def prefers_another(self, name: str) -> bool:
         """Whether other contenders were chosen to lead, and not the one with this znode."""
-        chosen = {request.successor for request in self._requests or ()} - {None}
+        chosen = {request.successor for request in self.requests or ()} - {None}
         return bool(chosen) and name not in chosen
 
     def _read_anew(self) -> None:
@@ -113,7 +109,7 @@ class Control:
         self._reading = self._spawn(self._read)
 
     def _stop_reading(self) -> None:
-        self._requests = None
+        self.requests = None
         if self._reading is not None:
             self._reading.cancel()
 
@@ -131,5 +127,5 @@ class Control:
             return  # the candidacy has ended with it
         except (AioelectError, ZooKeeperError) as e:
             log.warning("requests to the leader of %s can't be read, and are not followed: %s", self._folder.path, e)
-        self._requests = tuple(requests)
+        self.requests = tuple(requests)
         self._changed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import select
 import threading
@@ -60,24 +61,27 @@ class Leader:
     ``election``, and ``since``, when the term began (``CLOCK_MONOTONIC``, seconds).
     """
 
-    def __init__(self, candidate: Contending, place: Place, path: str, since: float) -> None:
+    def __init__(self, candidate: Contending, place: Place, path: str) -> None:
+        """Of a contender that is next in line: what a term needs is there before it begins, with :meth:`_elect`."""
         self.identity = candidate.identity
         self.election = candidate.election
         self.path = path
         self.token = place.token
-        self.since = since
+        self.since = math.inf
         self._candidate = candidate
         self._session = candidate.client.session
         self._session_id = place.session_id
-        self._fence = Fence(candidate.client, self.election, self.path, self.token, self._session_id, candidate.access)
+        self._fence: Fence | None = None
         self._pid = os.getpid()
         self._reason: LossReason | None = None
-        self._void = False
+        self._begun = self._void = False
         self._finished = False
+        self._over_at = 0.0
         self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[LossReason] = self._loop.create_future()
+        self._ended: asyncio.Future[LossReason] = asyncio.Future(loop=self._loop)
         self._body: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._ward = _Ward(self, candidate)
         self._guard: Guard | None = None
 
     def __repr__(self) -> str:
@@ -119,6 +123,9 @@ class Leader:
     async def _commit(self, operations: Sequence[Operation]) -> tuple[Done, ...]:
         if self._void:
             raise Deposed(self.election, self.token)
+        if self._fence is None:
+            client, access = self._candidate.client, self._candidate.access
+            self._fence = Fence(client, self.election, self.path, self.token, self._session_id, access)
         try:
             return await self._fence.commit(operations)
         except Deposed:
@@ -139,15 +146,35 @@ class Leader:
         if not self._ended.done():
             self._loop.call_soon_threadsafe(self._end, LossReason.RESIGNED)
 
+    def _stand_ready(self) -> None:
+        """Has the deadline watched, by the loop's own timer and by the watchdog, as far as it is not."""
+        if self._timer is None:
+            self._watch_deadline()
+        if self._guard is None or self._guard.is_over:
+            self._guard = self._session.world.watchdog.guard(self._ward)
+
+    def _watch_anew(self) -> None:
+        """The deadline may have come nearer."""
+        if self._guard is not None:
+            self._guard.release()
+            self._watch_deadline()
+            self._stand_ready()
+
+    def _elect(self, since: float) -> None:
+        """The term begins."""
+        self.since = since
+        self._stand_ready()
+
     def _begin(self) -> None:
-        """Somebody acts on it from now on: the watchdog watches the deadline, too."""
-        self._guard = self._session.world.watchdog.guard(_Ward(self, self._candidate))
+        """Somebody acts on it from now on."""
+        self._begun = True
+        self._stand_ready()
         self._commit_to(self._session.lease.deadline)
 
     def _commit_to(self, deadline: float) -> None:
         """The guard of this process, where there is one, sees to it that the body has ended by then, if there is a body."""
         guard = self._candidate.client.guard
-        if guard is not None and self._guard is not None and not self._finished:
+        if guard is not None and self._begun and not self._finished:
             guard.hold(self, deadline)
 
     def _renewed(self) -> None:
@@ -172,9 +199,15 @@ class Leader:
         if self._body is not None:
             self._body()
 
-    def _finish(self) -> None:
-        """Nobody acts on it any more: from here on the znode may go, and nothing is proven."""
+    def _renounce(self) -> None:
+        """Nobody acts on it any more: from here on the znode may go, and nothing is proven. :meth:`_finish` does the rest."""
+        self._over_at = self._session.world.clock()
         self._void = self._finished = True
+
+    def _finish(self) -> None:
+        """Ends the term, which was renounced, and the watch over it."""
+        if self._reason is None and self._begun and self._session.lease.remaining(self._over_at) == 0:
+            self._end(LossReason.DEADLINE_PASSED)  # a blocked loop: nobody could say so before
         if self._guard is not None:
             self._guard.release()
         if self._candidate.client.guard is not None:
@@ -186,15 +219,16 @@ class Leader:
             self._ended.set_result(self._reason)
 
     def _watch_deadline(self) -> None:
-        """Ends the term ``drain`` before the deadline, unless that has moved by then."""
-        if self._reason is not None:
-            return
+        """Ends the term, if it has begun, ``drain`` before the deadline, unless that has moved by then."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
+        if self._reason is not None:
+            return
         left = self.remaining() - self._candidate.drain
         if left > 0:
             self._timer = self._loop.call_later(left, self._watch_deadline)
-        else:
+        elif self.since < math.inf:
             self._end(LossReason.DEADLINE_PASSED)
 
 
@@ -219,7 +253,10 @@ class _Ward:
 
     def overrun(self) -> None:
         leader, on_overrun = self._leader, self._candidate.on_overrun
-        if leader._finished:  # a moment ago
+        if leader._finished or not leader._begun:  # since a moment ago, or not yet
+            return
+        if leader.remaining() > 0:  # it has just begun, with a new proof
+            leader._guard = leader._session.world.watchdog.guard(self)
             return
         overrun = events.Overrun(
             at=leader._session.world.monotonic(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import anyio
 
@@ -93,58 +93,95 @@ def leadership(
         on_overrun=on_overrun,
         on_event=on_event,
     )
-    block = _lead(opened if isinstance(client, str) else None, candidate, timeout)
-    return cast("AbstractAsyncContextManager[Leader, bool]", block)  # a resignation ends the block early, without error
+    return _Block(opened if isinstance(client, str) else None, candidate, timeout)
 
 
-@asynccontextmanager
-async def _lead(owned: Client | None, candidate: Candidate, timeout: float | None) -> AsyncIterator[Leader]:
-    async with contextlib.AsyncExitStack() as stack:
-        leader = await _win(stack, owned, candidate, timeout)
-        with _Body(leader, candidate.drain):
-            yield leader
+class _Block(AbstractAsyncContextManager[Leader, bool]):
+    """What ``leadership()`` gives: it contends, for ``timeout`` seconds, has the body run, and leaves.
 
+    Between two bodies lies what leaving does before it asks for the deletion of the znode, and what entering does after the
+    predecessor's is gone. So all that can be made before stands ready then, and all that can wait comes later.
+    """
 
-async def _win(
-    stack: contextlib.AsyncExitStack, owned: Client | None, candidate: Candidate, timeout: float | None
-) -> Leader:
-    """Contends for ``timeout`` seconds; whatever was opened goes on the stack."""
-    bound = candidate.session.request_timeout if timeout == 0 else None if timeout == math.inf else timeout
-    try:
-        async with asyncio.timeout(bound) as limit:
-            if owned is not None:
-                await stack.enter_async_context(owned)
-            await stack.enter_async_context(candidate)
-            if timeout == 0 and await candidate.wait_position() > 0:
-                raise ElectionTimeout(candidate.election, timeout, candidate.position)
-            return await candidate.wait_elected()
-    except TimeoutError:
-        if not limit.expired():
+    def __init__(self, owned: Client | None, candidate: Candidate, timeout: float | None) -> None:
+        self._owned = owned
+        self._candidate = candidate
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Leader:
+        self._body = _Body(self._candidate)
+        try:
+            leader = await self._win()
+        except BaseException as e:
+            self._body.give_up(e)
+            await self._leave()
             raise
-        raise ElectionTimeout(candidate.election, timeout or 0, candidate.position) from None
+        self._body.begin(leader)
+        return leader
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        try:
+            return self._body.end(kind, error, traceback)  # a resignation ends the block early, without error
+        finally:
+            await self._leave()
+
+    async def _win(self) -> Leader:
+        if self._timeout is None or self._timeout == math.inf:
+            return await self._contend()
+        try:
+            async with asyncio.timeout(self._timeout or self._candidate.session.request_timeout) as limit:
+                return await self._contend()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ElectionTimeout(self._candidate.election, self._timeout, self._candidate.position) from None
+
+    async def _contend(self) -> Leader:
+        candidate = self._candidate
+        if self._owned is not None:
+            await self._owned.start()
+        await candidate.start()
+        if self._timeout == 0 and await candidate.wait_position() > 0:
+            raise ElectionTimeout(candidate.election, self._timeout, candidate.position)
+        return await candidate.wait_elected()
+
+    async def _leave(self) -> None:
+        try:
+            await self._candidate.withdraw()
+        finally:
+            if self._owned is not None:
+                await self._owned.close()
 
 
 class _Body:
-    """The block of ``leadership()``: cancels the task that runs it, first once and softly, then for good.
+    """The body of a block: cancels the task that runs it, first once and softly, then for good.
 
     One plain cancellation lets clean-up in the body await; anyio's alone would break it off at its first await.
     """
 
-    def __init__(self, leader: Leader, drain: float) -> None:
-        self._leader = leader
-        self._drain = drain
-        self._cancelled = False
-        self._hard: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
+    def __init__(self, candidate: Candidate) -> None:
+        """Before the election, in the task that will run the body: it is in the scope from here on."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # a coroutine runs in a task
         self._task = task
         self._before = task.cancelling()
+        self._candidate = candidate
+        self._cancelled = False
+        self._hard: asyncio.TimerHandle | None = None
         self._scope = anyio.CancelScope()
         self._scope.__enter__()
-        self._leader._body = self._stand_down
-        if self._leader._reason is not None:
+
+    def give_up(self, error: BaseException) -> None:
+        """There was no election."""
+        self._scope.__exit__(type(error), error, error.__traceback__)
+
+    def begin(self, leader: Leader) -> None:
+        """The body runs from now on."""
+        self._leader = leader
+        leader._body = self._stand_down
+        if leader._reason is not None:
             self._stand_down()
 
     def _stand_down(self) -> None:
@@ -157,25 +194,24 @@ class _Body:
         self._cancelled = True
         self._task.cancel(f"leadership of {self._leader.election} ended")
         # After a freeze less may be left than the body was promised; what is not proven any more is no reason to cut it short.
-        left = self._leader.remaining() or self._drain
-        self._hard = loop.call_later(LAST_CALL * min(self._drain, left), self._scope.cancel)
+        drain = self._candidate.drain
+        left = self._leader.remaining() or drain
+        self._hard = loop.call_later(LAST_CALL * min(drain, left), self._scope.cancel)
 
-    def __exit__(
+    def end(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        """The body has ended, with such an error: raises what comes out of the block instead, or returns whether nothing does."""
         leader = self._leader
         leader._body = None
+        self._candidate.depart()
         if self._hard is not None:
             self._hard.cancel()
         if self._scope.__exit__(kind, error, traceback):
             error = None
         cancelled_by_others = self._cancelled and self._task.uncancel() > self._before
-        if leader._reason is None and not leader.is_leader:  # a blocked loop: nobody could say so before
-            leader._end(LossReason.DEADLINE_PASSED)
-        if leader._reason is None:
-            return error is None
         loss = None
-        if leader._reason is not LossReason.RESIGNED:
+        if leader._reason is not None and leader._reason is not LossReason.RESIGNED:
             loss = LeadershipLost(leader._reason, leader.token, leader.election)
         if isinstance(error, asyncio.CancelledError) and not (self._cancelled and not cancelled_by_others):
             error.__context__ = error.__context__ or loss

@@ -81,7 +81,10 @@ class Ward(Protocol):
 
 
 class Guard(Protocol):
-    """One ward being guarded. Both methods are fit for any thread."""
+    """One ward being guarded. All is fit for any thread."""
+
+    is_over: bool
+    """Whether it was released, or the ward was overrun."""
 
     def release(self) -> None:
         """Ends it, and forgets the ward; idempotent. A call to the ward that has begun may still be going on."""
@@ -402,15 +405,17 @@ class _Patrol:
 
 
 class _Guard:
-    __slots__ = ("_patrol", "vigil", "ward")
+    __slots__ = ("_patrol", "is_over", "vigil", "ward")
 
     def __init__(self, patrol: _Patrol, ward: Ward, vigil: Vigil) -> None:
         self._patrol = patrol
         self.ward: Ward | None = ward
         self.vigil = vigil
+        self.is_over = False
 
     def release(self) -> None:
         self.ward = None
+        self.is_over = True
 
     def expire(self) -> None:
         ward = self.ward
@@ -420,6 +425,8 @@ class _Guard:
 
 class NoWatchdog:
     """Guards nobody, and is each of its guards: for virtual time, which stands still while the watchdog's goes on."""
+
+    is_over = False
 
     def start(self) -> None:
         pass

@@ -663,7 +663,7 @@ VICTIMS: dict[Victim, tuple[int, int]] = {
     creates: (1, 4),
     connects: (6, 25),
     closes: (1, 15),
-    asks_to_step_down: (11, 30),
+    asks_to_step_down: (10, 30),
     asks_to_hand_over: (11, 30),
     is_asked_to_hand_over: (5, 20),
     waits_out_a_handover_delay: (6, 35),
@@ -746,16 +746,16 @@ def _swallow(self: Any, *failure: Any) -> bool:
     return True
 
 
-_exit = _Body.__exit__
+_exit = _Body.end
 
 
 @pytest.mark.parametrize(
     ("target", "name", "mutant", "victim", "by_turns", "complaint"),
     [
         pytest.param(Folder, "_hunt", _nothing, enters_alone, True, "ghosts", id="no hunt for what a create has made"),
-        pytest.param(candidate, "finish", _unshielded, leads, False, "ghosts", id="withdrawal is not shielded"),
+        pytest.param(candidate, "finish", _unshielded, leads, False, "observers", id="withdrawal is not shielded"),
         pytest.param(Candidate, "_forget_watches", lambda _: None, leads, False, "watch_callbacks", id="watches stay"),
-        pytest.param(_Body, "__exit__", _swallow, leads, False, "swallowed", id="cancellation is swallowed"),
+        pytest.param(_Body, "end", _swallow, leads, False, "swallowed", id="cancellation is swallowed"),
     ],
 )
 async def test_mutant_is_caught(

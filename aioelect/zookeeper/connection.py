@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -30,6 +31,9 @@ MAX_EVENT = 1024 * 1024
 
 MAX_SMALL = 4096
 """Bytes of the largest first answer, and of answers to pings and authentication: ZooKeeper's have 37 and 16."""
+
+BRIEF = 1024
+"""Bytes of the longest read that is looked up among the foretold, since that costs a copy."""
 
 SHOWN = 24
 """Bytes of a bad frame that are told: what comes behind may be the session's password, or data."""
@@ -106,6 +110,9 @@ class Connection(asyncio.Protocol):
         self._pending: deque[_Pending] = deque()
         self._pings: deque[float] = deque()
         self._auths: deque[_Pending] = deque()
+        self.foretold: Mapping[bytes, Callable[[], object]] = {}
+        """Whom to call first when such a packet (as :func:`wire.foreseen`) is all that has arrived, and everybody else a turn of
+        the event loop later: somebody waits for just that, and nothing but that, to go on."""
         self._watches = 0
         """How many events may come yet: a watch fires once."""
         self._greeting: asyncio.Future[wire.ConnectReply] | None = None
@@ -148,7 +155,7 @@ class Connection(asyncio.Protocol):
         if self.closing:
             self._greeting.set_exception(self._loss(Executed.NO))
         else:
-            self._write(frame)
+            self._write(frame, self._clock())
         return self._greeting
 
     def request(self, request: Any, xid: int) -> asyncio.Future[Reply]:
@@ -156,8 +163,8 @@ class Connection(asyncio.Protocol):
 
         A future that is cancelled is forgotten when its reply comes.
         """
-        future: asyncio.Future[Reply] = self._loop.create_future()
-        if self.closing:
+        future: asyncio.Future[Reply] = asyncio.Future(loop=self._loop)
+        if self.why_ended is not None:
             future.set_exception(self._loss(Executed.NO))
             return future
         if request.special_xid is not None:
@@ -166,18 +173,19 @@ class Connection(asyncio.Protocol):
         pending = _Pending(xid, request, self._clock(), future)
         (self._auths if xid == wire.AUTH_XID else self._pending).append(pending)
         self._watches += wire.watches_asked(request)
-        self._write(payload)
+        self._write(payload, pending.sent)
         return future
 
     def ping(self) -> None:
         """Sends a ping; its reply is reported to the owner alone."""
         if not self.closing:
-            self._pings.append(self._clock())
-            self._write(_PING)
+            now = self._clock()
+            self._pings.append(now)
+            self._write(_PING, now)
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, now: float) -> None:
         assert self._transport is not None  # noqa: S101  # dialled before anyone holds it
-        self.last_sent = self._clock()
+        self.last_sent = now
         self._transport.write(data)
 
     @property
@@ -222,8 +230,9 @@ class Connection(asyncio.Protocol):
         if self.closing:
             return False
         future: asyncio.Future[Reply] = self._loop.create_future()
-        self._pending.append(_Pending(xid, protocol.CloseRequest(), self._clock(), future))
-        self._write(wire.close_frame(xid))
+        now = self._clock()
+        self._pending.append(_Pending(xid, protocol.CloseRequest(), now, future))
+        self._write(wire.close_frame(xid), now)
         try:
             await future
         except ConnectionLoss:
@@ -253,12 +262,24 @@ class Connection(asyncio.Protocol):
             self._closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        if self.closing:
+        if self.why_ended is not None:
             return
-        now = self.last_read = self._clock()
-        buffer = self._buffer
-        buffer += data
-        start = 0
+        self.last_read = self._clock()
+        call = (
+            self.foretold.get(wire.foreseen(data))
+            if self.foretold and len(data) <= BRIEF and not self._buffer
+            else None
+        )
+        self._buffer += data
+        if call is None:
+            self._take()
+        else:
+            call()
+            self._loop.call_soon(self._take)
+
+    def _take(self) -> None:
+        """Takes all packets that have arrived."""
+        now, buffer, start = self.last_read, self._buffer, 0
         try:
             while len(buffer) - start >= 4 and not self.closing:
                 (size,) = _number.unpack_from(buffer, start)

@@ -158,9 +158,9 @@ class Folder:
                     return Place(name, znode.token, session_id)
             return None
 
-    async def leave(self, place: Place) -> None:
-        """Deletes the own znode; returns when it is certainly gone, however long that takes."""
-        await self._client.janitor.delete(self.locate(place.name), place.session_id)
+    def leave(self, place: Place) -> asyncio.Future[None]:
+        """Asks at once for the deletion of the own znode; done when it is certainly gone, however long that takes."""
+        return asyncio.shield(self._client.janitor.begin(self.locate(place.name), place.session_id))
 
     # Everybody's
 
@@ -228,6 +228,10 @@ class Folder:
     def on_deleted(self, name: str, callback: Callable[[str], object]) -> Callable[[], None]:
         """Calls ``callback`` with the path when the znode is deleted; gives what ends that."""
         return self._listen(self.locate(name), (protocol.WatchEvent.DELETED,), callback)
+
+    def on_deleted_alone(self, name: str, callback: Callable[[], object]) -> Callable[[], None]:
+        """Calls ``callback`` when the znode is deleted, before all else, if that is all that has arrived; gives what ends it."""
+        return self._session.foretell_deletion(self.locate(name), callback)
 
     def on_changed(self, callback: Callable[[str], object]) -> Callable[[], None]:
         """Calls ``callback`` when children come or go, or the folder does; gives what ends that."""

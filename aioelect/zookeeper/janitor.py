@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 from aiozk import exc, protocol
 
 from aioelect.errors import ClientClosed, ConnectionLoss, SessionExpired
+from aioelect.zookeeper import wire
 from aioelect.zookeeper.session import Session
 
 __all__ = ["Janitor"]
@@ -37,12 +38,17 @@ class Janitor:
 
         Cancelling this gives up the waiting alone. ``path`` as the server knows it.
         """
+        await asyncio.shield(self.begin(path, session_id))
+
+    def begin(self, path: str, session_id: int) -> asyncio.Task[None]:
+        """As :meth:`delete`; the request is written before this returns, if there is a connection."""
         key = (session_id, path)
         task = self._sweeping.get(key)
         if task is None:
-            task = self._sweeping[key] = self.spawn(self._sweep(path, session_id))
+            asked = self._session.submit(wire.DeleteRequest(path), session_id) if self._session.started else None
+            task = self._sweeping[key] = self.spawn(self._sweep(path, session_id, asked))
             task.add_done_callback(lambda _: self._sweeping.pop(key, None))
-        await asyncio.shield(task)
+        return task
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs clean-up that outlives whoever asked for it; it has to end when the client is closed."""
@@ -56,19 +62,20 @@ class Janitor:
         while self._working:
             await asyncio.wait(self._working)
 
-    async def _sweep(self, path: str, session_id: int) -> None:
-        first = True
+    async def _sweep(self, path: str, session_id: int, asked: Awaitable[object] | None) -> None:
         while True:
             try:
-                if not first and not await self._still_ours(path, session_id):
-                    return
-                first = False
-                await self._session.ask(protocol.DeleteRequest(path=path, version=-1), session_id=session_id)
+                if asked is None:
+                    if not await self._still_ours(path, session_id):
+                        return
+                    asked = self._session.ask(wire.DeleteRequest(path), session_id=session_id)
+                await asked
                 return
-            except (exc.NoNode, SessionExpired, ClientClosed):
+            except (exc.NoNode, exc.SessionExpired, SessionExpired, ClientClosed):
                 return
-            except ConnectionLoss as e:
-                log.info("deletion of %r: %s", path, e)
+            except (ConnectionLoss, exc.SessionMoved) as e:
+                log.info("deletion of %r: %r", path, e)
+                asked = None
             except exc.ZKError as e:
                 log.warning("can't delete %r (%r): it goes with the session", path, e)
                 return

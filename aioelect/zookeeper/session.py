@@ -84,6 +84,7 @@ class Session:
         self._password = bytes(16)
         self._observers = Observers(self.world.monotonic, on_event)
         self._watches = Watches()
+        self._foretold: dict[bytes, Callable[[], object]] = {}
         self._dispatch = Dispatch(self._watches, self._send_unasked)
         self._servers = Servers(hosts, self.world, self._terms)
         self._handshake = Handshake(self.world, tuple(auth), tls)
@@ -316,6 +317,17 @@ class Session:
         """Who listens to what; aiozk's name."""
         return self._watches.callbacks
 
+    def foretell_deletion(self, path: str, call: Callable[[], object]) -> Callable[[], None]:
+        """Calls ``call()`` when the deletion of ``path``, where a watch is set, is all that has arrived; what else has to be done
+        about it is done a turn of the event loop later. Returns what ends that."""
+        event = wire.foreseen(wire.deletion_event(path))
+        self._foretold[event] = call
+
+        def stop() -> None:
+            self._foretold.pop(event, None)
+
+        return stop
+
     # What the connection says (its Owner)
 
     def replied(self, connection: Connection, answer: Answer) -> None:
@@ -459,6 +471,7 @@ class Session:
         if connection.closing:
             raise ConnectionLoss(connection.host, connection.port, connection.why_ended or "closed", Executed.NO)
         self.conn = connection
+        connection.foretold = self._foretold
         self.state.moved_to(States.READ_ONLY if connection.read_only else States.CONNECTED)
         self._dispatch.catch_up()
         if self.state.current_state == States.SUSPENDED:

@@ -25,11 +25,14 @@ __all__ = [
     "AuthenticationRequired",
     "ConnectReply",
     "CreateContainerRequest",
+    "DeleteRequest",
     "GetEphemeralsRequest",
     "Malformed",
     "SaslRequest",
     "close_frame",
     "connect_frame",
+    "deletion_event",
+    "foreseen",
     "is_read",
     "is_refusal",
     "parse_connect_reply",
@@ -46,9 +49,14 @@ WATCH_XID: int = protocol.WATCH_XID
 _length = struct.Struct("!i")
 _header = struct.Struct("!iqi")
 _close = struct.Struct("!iii")
+_event = struct.Struct("!iii")
+_delete = struct.Struct("!iii")
 
 HEADER = _header.size
 """Bytes of the header that every packet but the first begins with."""
+
+_ZXID = slice(8, 16)
+"""Where the zxid stands in a packet."""
 
 SHORTEST_TIMEOUT, LONGEST_TIMEOUT = 0.01, 2_000_000.0
 """Seconds of the session timeouts that are believed: a server grants two ticks at least, and nobody can ask for more."""
@@ -58,6 +66,19 @@ _CLOSE_OPCODE = -11
 
 class Malformed(ValueError):
     """A server sent what ZooKeeper never sends."""
+
+
+class DeleteRequest(protocol.DeleteRequest):  # type: ignore[misc]  # aiozk has no types
+    """aiozk's, of any version, made and written in one go: the next leader waits for it."""
+
+    version = -1
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def serialize(self, xid: int) -> bytes:
+        path = self.path.encode()
+        return b"".join((_delete.pack(xid, self.opcode, len(path)), path, _length.pack(self.version)))
 
 
 class CreateContainerRequest(protocol.Create2Request):  # type: ignore[misc]  # aiozk has no types
@@ -220,6 +241,18 @@ def parse_event(payload: bytes) -> Any:
     """The ``WatchEvent`` in a notification."""
     event, _ = _read(protocol.WatchEvent, payload, HEADER)
     return event
+
+
+def foreseen(packet: bytes) -> bytes:
+    """What can be known of a notification before it comes: all but the zxid, which servers since 3.9 tell."""
+    return packet[: _ZXID.start] + packet[_ZXID.stop :]
+
+
+def deletion_event(path: str) -> bytes:
+    """The packet that tells of the deletion of ``path``."""
+    raw = path.encode()
+    kind, connected = protocol.WatchEvent.DELETED, 3
+    return frame(_header.pack(WATCH_XID, -1, 0) + _event.pack(kind, connected, len(raw)) + raw)
 
 
 def _response(opcode: int) -> Any:

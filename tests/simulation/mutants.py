@@ -194,12 +194,12 @@ def _client_closes_under_its_leaders() -> Iterator[None]:
 
 def _request_taken_for_anybodys() -> contextlib.AbstractContextManager[Any]:
     def deposes(self: Control, token: int) -> bool:
-        return bool(self._requests)
+        return bool(self.requests)
 
     return mock.patch.object(Control, "deposes", deposes)
 
 
-def _requests_not_looked_at_before_leading() -> contextlib.AbstractContextManager[Any]:
+def requests_not_looked_at_before_leading() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(Control, "is_known", property(lambda self: True))
 
 
@@ -210,7 +210,7 @@ def _body_started_though_another_was_chosen() -> contextlib.AbstractContextManag
     return mock.patch.object(Control, "prefers_another", prefers_another)
 
 
-def _requests_not_watched() -> contextlib.AbstractContextManager[Any]:
+def requests_not_watched() -> contextlib.AbstractContextManager[Any]:
     def watch(self: Control) -> None:
         if self._unlisten is None:
             self._unlisten = lambda: None
@@ -283,9 +283,9 @@ MUTANTS: dict[str, Mutant] = {
     "body not cut short at its deadline": _body_not_cut_short,
     "client closed under its leaders": _client_closes_under_its_leaders,
     "request taken for anybody's": _request_taken_for_anybodys,
-    "requests not looked at before leading": _requests_not_looked_at_before_leading,
+    "requests not looked at before leading": requests_not_looked_at_before_leading,
     "body started though another was chosen": _body_started_though_another_was_chosen,
-    "requests not watched": _requests_not_watched,
+    "requests not watched": requests_not_watched,
     "request left behind": _request_left_behind,
     "request outlives its asker": _request_outlives_its_asker,
     "note written after the body started": _note_written_after_the_body_started,
