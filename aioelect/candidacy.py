@@ -2,17 +2,23 @@
 
 Theory of operation
 -------------------
-A candidacy enters the queue with one ephemeral sequential znode, puts a watch on it, and lists the folder. If nobody is before
-it, it leads. Otherwise it watches exactly one znode, the one just before its own, and sleeps until that is deleted.
+A candidacy enters the queue with one ephemeral sequential znode, puts a watch on it, and watches exactly one other, the one just
+before its own. Then it sleeps until that is deleted.
 
-* If the listing showed exactly one lower name, that one leads and the contender is *next*: the predecessor's deletion alone
-  proves that nobody is before it. While the own znode lives the folder can't be made anew and numbers only grow, so "all lower
-  names are gone" never becomes false again, however old the answer of a lagging server is. No listing is needed.
-* Otherwise the deletion only says that the queue moved: list again. Whether the predecessor leads meanwhile, no watch tells:
-  when nothing else happens, ask now and then for the znode before the predecessor's, and list once it is gone.
-* The watch on the own znode must be confirmed before a deletion of the predecessor may be used: someone may have deleted both.
-  Of events that arrive together (after a reconnect they come in the order of a list, not of zxids: ``DataTree.setWatches``)
-  the own deletion counts first.
+* Who that is, it *guesses*, since a list of the folder grows with the queue. All contenders share one counter, whatever their
+  names look like. So where number k - 1 is there under the name that we would have given it, nobody stands between. Number 0
+  has nobody before it: who finds it there is at position 1. Otherwise one look at k - 2 tells whether the predecessor
+  has somebody before it: then we are far behind, at a position that nobody has counted (None: two at least).
+* That k - 1 or k - 2 is *not* there proves nothing: it has gone, or has a name of another kind, or was never a contender. Then
+  the folder is listed. Number 0, who can't guess, lists it too, while nobody is in it.
+* Who stands at position 1 is *next*: its predecessor leads, and the predecessor's deletion alone proves that nobody is before
+  it. While the own znode lives the folder can't be made anew and numbers only grow, so "all lower names are gone" never becomes
+  false again, however old the answer of a lagging server is. It leads without a list, and looks for foreigners afterwards.
+* Otherwise the deletion only says that the queue moved: list. Whether the predecessor leads meanwhile, no watch tells: when
+  nothing else happens, ask now and then for the znode before the predecessor's, and list once it is gone.
+* The watch on the own znode must be confirmed before a deletion of the predecessor may be used: someone may have deleted both,
+  and others may have taken both numbers in a new folder. Of events that arrive together (after a reconnect they come in the
+  order of a list, not of zxids: ``DataTree.setWatches``) the own deletion counts first.
 * A predecessor that our own session owns, though no living candidate of this client does, is a ghost of a lost reply: it is
   deleted, or everybody would wait for it as long as we live.
 * A znode lost while waiting (the session expired, or somebody deleted it) is not an error: the contender queues again.
@@ -23,7 +29,7 @@ Every entry into the queue has a number, and answers that belong to an earlier e
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -139,7 +145,7 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class AheadSeen:
-    """Whether ``name``, which stood before the predecessor, was still there."""
+    """Whether ``name``, which stood before the predecessor or would have, was there."""
 
     entry: int
     name: str
@@ -210,9 +216,9 @@ class LookAhead:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell how many are before us; at 1 the lease should be kept warm."""
+    """Tell how many are before us (None: two at least); at 1 the lease should be kept warm."""
 
-    position: int
+    position: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +259,9 @@ TRANSITIONS: dict[tuple[State, type[Event]], frozenset[State]] = {
     (S.ENTERING, Entered): frozenset({S.PLACING, S.GONE}),
     (S.ENTERING, SessionEnded): frozenset({S.ENTERING}),
     (S.PLACING, OwnSeen): frozenset({S.PLACING, S.NEXT, S.LEADING, S.ENTERING}),
-    (S.PLACING, Listed): frozenset({S.PLACING, S.LEADING, S.ENTERING, S.GONE}),
+    (S.PLACING, Listed): frozenset({S.PLACING, S.WAITING, S.NEXT, S.LEADING, S.ENTERING, S.GONE}),
     (S.PLACING, PredecessorSeen): frozenset({S.PLACING, S.WAITING, S.NEXT, S.LEADING, S.GONE}),
+    (S.PLACING, AheadSeen): frozenset({S.PLACING, S.WAITING}),
     (S.PLACING, Deleted): frozenset({S.PLACING, S.LEADING, S.ENTERING}),
     (S.WAITING, OwnSeen): frozenset({S.WAITING, S.NEXT, S.ENTERING}),
     (S.WAITING, Idle): frozenset({S.WAITING}),
@@ -275,7 +282,7 @@ class Candidacy:
     """One contender of one election.
 
     Feed it with :meth:`receive` and perform, in order, the commands that come out. It never leads by a wrapped number, beside a
-    foreigner, by the deletion of a predecessor before its own znode is watched, or twice by one entry.
+    foreigner that it has seen, by the deletion of a predecessor before its own znode is watched, or twice by one entry.
     """
 
     def __init__(self, dialect: Dialect, entry: int = 0) -> None:
@@ -287,20 +294,21 @@ class Candidacy:
         self.position: int | None = None
         self.predecessor: str | None = None
         self.ahead: str | None = None
+        self.is_placed = False
+        """Whether it is known if nobody is before us, only the predecessor, or others as well."""
         self._own_watched = False
         self._predecessor_watched = False
         self._clear_ahead = False
 
-    def receive(self, events: Iterable[Event]) -> list[Command]:
+    def receive(self, events: Sequence[Event]) -> list[Command]:
         """Takes events that arrived together, in any order, and returns what to do."""
-        batch = sorted(events, key=self._urgency)
         commands: list[Command] = []
-        for event in batch:
-            allowed = TRANSITIONS.get((self.state, type(event)))
+        for event in events if len(events) == 1 else sorted(events, key=self._urgency):
+            before, kind = self.state, type(event)
+            allowed = TRANSITIONS.get((before, kind))
             if allowed is None or getattr(event, "entry", self.entry) != self.entry:
                 continue
-            before = self.state
-            commands.extend(self._handlers[type(event)](self, event))
+            commands += self._handlers[kind](self, event)
             if self.state not in allowed:
                 raise AssertionError(f"{before} went to {self.state} on {event}")
         return commands
@@ -311,143 +319,150 @@ class Candidacy:
             return 0
         return 1 if isinstance(event, Deleted) and event.name == self.name else 2
 
-    def _enter(self, event: Enter) -> Iterator[Command]:
-        yield self._queue_anew()
+    def _enter(self, event: Enter) -> list[Command]:
+        return [self._queue_anew()]
 
-    def _entered(self, event: Entered) -> Iterator[Command]:
-        sequence = self.dialect.sequence(event.name)
+    def _entered(self, event: Entered) -> list[Command]:
+        number = self.dialect.sequence(event.name)
         self.name, self.token = event.name, event.token
-        if sequence is None or sequence > LAST_SEQUENCE:
+        if number is None or number > LAST_SEQUENCE:
             self.state = State.GONE
-            yield Refuse(Refusal.SEQUENCE, event.name)
-            return
+            return [Refuse(Refusal.SEQUENCE, event.name)]
         self.state = State.PLACING
-        yield WatchOwn(self.entry, event.name)
-        yield ListFolder(self.entry)
+        return [WatchOwn(self.entry, event.name), *self._guess(number)]
 
-    def _own_seen(self, event: OwnSeen) -> Iterator[Command]:
+    def _guess(self, number: int) -> list[Command]:
+        """Asks for the two who would be before us, in place of a list."""
+        if number == 0:
+            return [ListFolder(self.entry)]
+        self.predecessor = self.dialect.numbered(number - 1)
+        commands: list[Command] = [WatchPredecessor(self.entry, self.predecessor)]
+        if number > 1:
+            self.ahead = self.dialect.numbered(number - 2)
+            commands.append(LookAhead(self.entry, self.ahead))
+        return commands
+
+    def _own_seen(self, event: OwnSeen) -> list[Command]:
         if not event.alive:
-            yield from self._lost_place(LossReason.NODE_DELETED)
-            return
+            return self._lost_place(LossReason.NODE_DELETED)
         self._own_watched = True
-        if self._clear_ahead:
-            yield from self._lead()
-        elif self._predecessor_watched:
-            yield from self._wait()
+        return self._lead() if self._clear_ahead else self._wait()
 
-    def _listed(self, event: Listed) -> Iterator[Command]:
+    def _listed(self, event: Listed) -> list[Command]:
         queue = self.dialect.queue(event.names)
         if queue.foreign:
             leading = self.state is State.LEADING
             self.state = State.GONE
-            yield (
-                Lose(LossReason.FOREIGN_CONTENDER, requeue=False)
-                if leading
-                else Refuse(Refusal.FOREIGN, queue.foreign[0])
-            )
-            return
+            if leading:
+                return [Lose(LossReason.FOREIGN_CONTENDER, requeue=False)]
+            return [Refuse(Refusal.FOREIGN, queue.foreign[0])]
         if self.state is State.LEADING:
-            return
+            return []
         if self.name not in queue.contenders:
-            yield from self._lost_place(LossReason.NODE_DELETED)
-            return
+            return self._lost_place(LossReason.NODE_DELETED)
         position = queue.contenders.index(self.name)
         predecessor = queue.contenders[position - 1] if position > 0 else None
-        if self.state is State.WAITING and predecessor != self.predecessor:
-            return  # it has just gone, which its watch will tell
-        if self.state is not State.WAITING or position != self.position:
-            yield Announce(position)
-        self.position, self.predecessor = position, predecessor
+        if self._predecessor_watched and predecessor != self.predecessor:
+            return []  # it has just gone, which its watch will tell
+        commands: list[Command] = [] if position == self.position else [Announce(position)]
+        asked, self.predecessor = self.predecessor, predecessor
+        self.position, self.is_placed = position, True
         self.ahead = queue.contenders[position - 2] if position > 1 else None
         if predecessor is None:
-            yield from self._lead()
-        elif self.state is State.WAITING:
-            yield from self._wait()
-        else:
-            yield WatchPredecessor(self.entry, predecessor)
+            return commands + self._lead()
+        if predecessor == asked:
+            return commands + self._wait()
+        return [*commands, WatchPredecessor(self.entry, predecessor)]
 
-    def _predecessor_seen(self, event: PredecessorSeen) -> Iterator[Command]:
+    def _predecessor_seen(self, event: PredecessorSeen) -> list[Command]:
         if event.name != self.predecessor:
-            return
-        match event.occupant:
-            case Occupant.NOBODY:
-                yield from self._predecessor_gone()
-            case Occupant.SQUATTER:
-                self.state = State.GONE
-                yield Refuse(Refusal.FOREIGN, event.name)
-            case Occupant.GHOST | Occupant.CONTENDER:
-                self._predecessor_watched = True
-                yield from self._wait()
-                if event.occupant is Occupant.GHOST:
-                    yield Exorcise(event.name)
+            return []
+        if event.occupant is Occupant.NOBODY:
+            return self._predecessor_gone()
+        if event.occupant is Occupant.SQUATTER:
+            self.state = State.GONE
+            return [Refuse(Refusal.FOREIGN, event.name)]
+        commands: list[Command] = []
+        self._predecessor_watched = True
+        if self.position is None and self.dialect.sequence(event.name) == 0:
+            self.position, self.is_placed = 1, True
+            commands.append(Announce(1))
+        commands += self._wait()
+        if event.occupant is Occupant.GHOST:
+            commands.append(Exorcise(event.name))
+        return commands
 
-    def _idle(self, event: Idle) -> Iterator[Command]:
-        if self.ahead is not None:
-            yield LookAhead(self.entry, self.ahead)
+    def _idle(self, event: Idle) -> list[Command]:
+        return [] if self.ahead is None else [LookAhead(self.entry, self.ahead)]
 
-    def _ahead_seen(self, event: AheadSeen) -> Iterator[Command]:
-        if event.name == self.ahead and not event.alive:
-            yield ListFolder(self.entry)
+    def _ahead_seen(self, event: AheadSeen) -> list[Command]:
+        if event.name != self.ahead:
+            return []
+        if not event.alive:
+            return [ListFolder(self.entry)]
+        self.is_placed = True
+        return self._wait()
 
-    def _deleted(self, event: Deleted) -> Iterator[Command]:
+    def _deleted(self, event: Deleted) -> list[Command]:
+        if event.name == self.predecessor:
+            return self._predecessor_gone()
         if event.name == self.name:
-            yield from self._lost_place(LossReason.NODE_DELETED)
-        elif event.name == self.predecessor:
-            yield from self._predecessor_gone()
+            return self._lost_place(LossReason.NODE_DELETED)
+        return []
 
-    def _session_ended(self, event: SessionEnded) -> Iterator[Command]:
-        yield from self._lost_place(LossReason.SESSION_EXPIRED)
+    def _session_ended(self, event: SessionEnded) -> list[Command]:
+        return self._lost_place(LossReason.SESSION_EXPIRED)
 
-    def _withdraw(self, event: Withdraw) -> Iterator[Command]:
+    def _withdraw(self, event: Withdraw) -> list[Command]:
         self.state = State.GONE
-        yield from ()
+        return []
 
     def _queue_anew(self) -> Create:
         self.entry += 1
         self.state = State.ENTERING
         self.name = self.token = self.position = self.predecessor = self.ahead = None
-        self._own_watched = self._predecessor_watched = self._clear_ahead = False
+        self.is_placed = self._own_watched = self._predecessor_watched = self._clear_ahead = False
         return Create(self.entry)
 
-    def _lost_place(self, reason: LossReason) -> Iterator[Command]:
+    def _lost_place(self, reason: LossReason) -> list[Command]:
         if self.state is State.LEADING:
             self.state = State.GONE
-            yield Lose(reason, requeue=False)
-        else:
-            if self.name is not None:
-                yield Lose(reason, requeue=True)
-            yield self._queue_anew()
+            return [Lose(reason, requeue=False)]
+        if self.name is None:
+            return [self._queue_anew()]
+        return [Lose(reason, requeue=True), self._queue_anew()]
 
-    def _predecessor_gone(self) -> Iterator[Command]:
+    def _predecessor_gone(self) -> list[Command]:
         """The znode before ours is gone: was it the only one before us?"""
-        self.predecessor = self.ahead = None
         self._predecessor_watched = False
         if self.position == 1:
-            yield from self._lead()
-        else:
-            self.state = State.PLACING
-            yield ListFolder(self.entry)
+            return self._lead()
+        self.predecessor = self.ahead = None
+        self.is_placed = False
+        self.state = State.PLACING
+        return [ListFolder(self.entry)]
 
-    def _wait(self) -> Iterator[Command]:
-        """Sleep; as next in line only once both watches are set."""
-        if self.position == 1 and not self._own_watched:
-            return
-        self.state = State.NEXT if self.position == 1 else State.WAITING
-        yield from ()
+    def _wait(self) -> list[Command]:
+        """Sleep, once it is known behind how many; as next in line only when both watches are set."""
+        if not self.is_placed or not self._predecessor_watched or (self.position == 1 and not self._own_watched):
+            return []
+        before, self.state = self.state, State.NEXT if self.position == 1 else State.WAITING
+        return [Announce(None)] if self.position is None and before is State.PLACING else []
 
-    def _lead(self) -> Iterator[Command]:
+    def _lead(self) -> list[Command]:
+        """Nobody is before us, and never will be again."""
+        self.predecessor = self.ahead = None
         if not self._own_watched:
             self._clear_ahead = True
             self.state = State.PLACING
-            return
+            return []
         unlisted = self.position != 0
         self.state = State.LEADING
         self.position = 0
-        yield Lead()
-        if unlisted:  # a foreigner behind everyone would never be seen otherwise
-            yield ListFolder(self.entry)
+        # A foreigner behind everyone would never be seen without a list.
+        return [Lead(), ListFolder(self.entry)] if unlisted else [Lead()]
 
-    _handlers: dict[type[Event], Callable[..., Iterator[Command]]] = {  # noqa: RUF012
+    _handlers: dict[type[Event], Callable[..., list[Command]]] = {  # noqa: RUF012
         Enter: _enter,
         Entered: _entered,
         OwnSeen: _own_seen,

@@ -29,13 +29,16 @@ from aioelect.model import LossReason, Timing
 from aioelect.naming import NATIVE, ZnodeData, check_identity, check_path
 from aioelect.zookeeper.access import Acl
 from aioelect.zookeeper.client import Client
-from aioelect.zookeeper.folder import Folder, Place
+from aioelect.zookeeper.folder import Folder, Place, Znode
 
 __all__ = ["Candidate"]
 
 P = ParamSpec("P")
 
 log = logging.getLogger("aioelect.election")
+
+AT_THE_TOP = (0, 1)
+"""The positions of who leads, or may be about to."""
 
 
 class Candidate:
@@ -188,10 +191,10 @@ class Candidate:
                 return leader
             self._lapsed(leader)
 
-    async def wait_position(self) -> int:
-        """Waits until the place in the queue is known: how many are before this contender."""
-        await self._until(lambda: self._machine.position is not None)
-        return self._machine.position or 0
+    async def wait_placed(self) -> int | None:
+        """Waits until it is known whether anybody is before this contender, and gives :attr:`position`."""
+        await self._until(lambda: self._machine.is_placed)
+        return self._machine.position
 
     async def withdraw(self) -> None:
         """Leaves the queue, or the leadership. Waits a second or so until the znode is gone; if no server confirms it by then,
@@ -263,7 +266,8 @@ class Candidate:
 
     @property
     def position(self) -> int | None:
-        """How many were before this contender when it last looked; None while that is unknown."""
+        """How many were before this contender when it last looked; None while that is unknown, and where it was two or more that
+        nobody has counted."""
         return self._machine.position
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -337,10 +341,11 @@ class Candidate:
                 self._spawn(self._list, entry, self._own_place())
             case candidacy.WatchPredecessor(entry, name):
                 self._forget_predecessor()
-                self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
-                self._spawn(self._watch_predecessor, entry, name, self._own_place())
+                unwatch = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
+                self._unwatch_predecessor = unwatch
+                self._spawn(self._watch_predecessor, entry, name, self._own_place(), unwatch)
             case candidacy.LookAhead(entry, name):
-                self._spawn(self._look_ahead, entry, name)
+                self._spawn(self._look_ahead, entry, name, self._own_place())
             case candidacy.Announce(position):
                 self._announce(position)
             case candidacy.Exorcise(name):
@@ -390,26 +395,28 @@ class Candidate:
         self._wake()
 
     async def _watch_own(self, entry: int, place: Place) -> None:
-        owner = await self.folder.watch(place.name, place.session_id)
-        self._post(candidacy.OwnSeen(entry, owner == place.session_id))
+        found = await self.folder.watch(place.name, place.session_id)
+        self._post(candidacy.OwnSeen(entry, found is not None and found.token == place.token))
 
     async def _list(self, entry: int, place: Place) -> None:
         names = await self.folder.names(place.session_id)
         self._post(candidacy.Listed(entry, names))
 
-    async def _watch_predecessor(self, entry: int, name: str, place: Place) -> None:
-        owner = await self.folder.watch(name, place.session_id)
-        self._post(candidacy.PredecessorSeen(entry, name, self._occupant(name, owner)))
+    async def _watch_predecessor(self, entry: int, name: str, place: Place, unwatch: Callable[[], None]) -> None:
+        found = await self.folder.watch(name, place.session_id)
+        if found is None:
+            unwatch()  # or the next connection would watch for a name to appear that never can
+        self._post(candidacy.PredecessorSeen(entry, name, self._occupant(name, found)))
 
-    async def _look_ahead(self, entry: int, name: str) -> None:
-        self._post(candidacy.AheadSeen(entry, name, await self.folder.holds(name)))
+    async def _look_ahead(self, entry: int, name: str, place: Place) -> None:
+        self._post(candidacy.AheadSeen(entry, name, await self.folder.holds(name, place.session_id)))
 
-    def _occupant(self, name: str, owner: int | None) -> candidacy.Occupant:
-        if owner is None:
+    def _occupant(self, name: str, found: Znode | None) -> candidacy.Occupant:
+        if found is None:
             return candidacy.Occupant.NOBODY
-        if owner == 0:
+        if found.owner == 0:
             return candidacy.Occupant.SQUATTER
-        if owner != self.session.session_id or self._is_alive(name):
+        if found.owner != self.session.session_id or self._is_alive(name):
             return candidacy.Occupant.CONTENDER
         return candidacy.Occupant.GHOST
 
@@ -448,17 +455,17 @@ class Candidate:
 
             self._unexpect = self.folder.on_deleted_alone(predecessor, succeed)
 
-    def _announce(self, position: int) -> None:
+    def _announce(self, position: int | None) -> None:
         place = self._own_place()
         path = self.folder.display(place.name)
         self.emit(events.Queued, path=path, token=place.token, position=position)
         self._trigger = self.session.world.monotonic()
-        if position <= 1:
+        if position in AT_THE_TOP:
             self._stand_by()
+        else:
+            self._look_ahead_later()
         if position == 1:
             self.emit(events.NextInLine, token=place.token)
-        elif position > 1:
-            self._look_ahead_later()
         self._wake()
 
     def _look_ahead_later(self) -> None:
@@ -469,7 +476,7 @@ class Candidate:
 
     def _look_ahead_now(self) -> None:
         self._idle = None
-        if not self._departed and self._failure is None and (self._machine.position or 0) > 1:
+        if not self._departed and self._failure is None and self._machine.position not in AT_THE_TOP:
             self._post(candidacy.Idle())
             self._look_ahead_later()
 

@@ -91,7 +91,10 @@ class LeadershipLost(AioelectError):
 
 
 class ElectionTimeout(AioelectError, TimeoutError):
-    """This contender was not elected within ``timeout`` seconds. It left no znode behind."""
+    """This contender was not elected within ``timeout`` seconds. It left no znode behind.
+
+    ``position``: how many were before it; None where that is not known: two or more, or it had no place in the queue yet.
+    """
 
     def __init__(self, election: str, timeout: float, position: int | None) -> None:
         super().__init__()  # an OSError takes its arguments for errno, text and file name
@@ -101,7 +104,10 @@ class ElectionTimeout(AioelectError, TimeoutError):
         self.position = position
 
     def __str__(self) -> str:
-        place = "it had no place in the queue yet" if self.position is None else f"{self.position} were before it"
+        if self.position is None:
+            place = "two or more were before it, or it had no place in the queue yet"
+        else:
+            place = f"{self.position} were before it"
         return f"not elected to {self.election} within {self.timeout:g} s: {place}"
 
 

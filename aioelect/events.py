@@ -53,11 +53,12 @@ class ElectionEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued(ElectionEvent):
-    """The contender stands in the queue with ``position`` others before it (0: nobody)."""
+    """The contender stands in the queue with ``position`` others before it: 0 for nobody; None for two or more, which are not
+    counted, since that costs as much as the queue is long."""
 
     path: str
     token: int
-    position: int
+    position: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

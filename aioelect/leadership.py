@@ -143,7 +143,7 @@ class _Block(AbstractAsyncContextManager[Leader, bool]):
         if self._owned is not None:
             await self._owned.start()
         await candidate.start()
-        if self._timeout == 0 and await candidate.wait_position() > 0:
+        if self._timeout == 0 and await candidate.wait_placed() != 0:
             raise ElectionTimeout(candidate.election, self._timeout, candidate.position)
         return await candidate.wait_elected()
 

@@ -49,6 +49,10 @@ class Dialect:
             return None
         return int(name[-10:])
 
+    def numbered(self, sequence: int) -> str:
+        """The name that we would give to the contender with that number: others may have given it another."""
+        return f"{self.prefix}{sequence:010d}"
+
     def queue(self, names: Iterable[str]) -> Queue:
         """Sorts the children of an election folder into contenders, in order, and foreigners."""
         numbered: list[tuple[int, str]] = []

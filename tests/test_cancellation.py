@@ -523,7 +523,7 @@ async def waits_as_candidate(run: Run) -> None:
     candidate = await Candidate.enter(run.client, run.path)
     run.stack.push_async_callback(candidate.withdraw)
     run.begin()
-    await candidate.wait_position()
+    await candidate.wait_placed()
     first.task.cancel()
     await candidate.wait_elected()
 

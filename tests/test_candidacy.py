@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import deque
@@ -47,19 +48,27 @@ from aioelect.candidacy import (
 from aioelect.model import LossReason
 from aioelect.naming import LAST_SEQUENCE, NATIVE
 
-A, B, OWN, LATER = (f"n_{number:010d}" for number in (1, 2, 3, 4))
+A, B, AHEAD, GUESS, OWN, LATER, LATEST = (f"n_{number:010d}" for number in (1, 2, 4, 5, 6, 7, 9))
+ZERO, ONE, TWO = (f"n_{number:010d}" for number in range(3))
 FOREIGN = "somebody__lock__0000000009"
 
 ENTERED = Entered(1, OWN, 77)
 OWN_THERE, OWN_MISSING = OwnSeen(1, alive=True), OwnSeen(1, alive=False)
+GUESSED, MISGUESSED = PredecessorSeen(1, GUESS, Occupant.CONTENDER), PredecessorSeen(1, GUESS, Occupant.NOBODY)
+AHEAD_THERE, AHEAD_MISSING = AheadSeen(1, AHEAD, alive=True), AheadSeen(1, AHEAD, alive=False)
 FIRST = Listed(1, (LATER, OWN))
 SECOND = Listed(1, (B, LATER, OWN))
 THIRD = Listed(1, (OWN, A, B))
 
-PLACING = (Enter(), ENTERED)
+GUESSING = (Enter(), ENTERED)
+PLACING = (*GUESSING, MISGUESSED)
 WAITING = (*PLACING, OWN_THERE, THIRD, PredecessorSeen(1, B, Occupant.CONTENDER))
+FAR_BEHIND = (*GUESSING, OWN_THERE, GUESSED, AHEAD_THERE)
 NEXT = (*PLACING, OWN_THERE, SECOND, PredecessorSeen(1, B, Occupant.CONTENDER))
 LEADING = (*PLACING, OWN_THERE, FIRST)
+
+BEHIND_ZERO = (Enter(), Entered(1, ONE, 77))
+NEXT_TO_ZERO = (*BEHIND_ZERO, OWN_THERE, PredecessorSeen(1, ZERO, Occupant.CONTENDER))
 
 LOST = Lose(LossReason.NODE_DELETED, requeue=True)
 EXPIRED = Lose(LossReason.SESSION_EXPIRED, requeue=True)
@@ -73,6 +82,11 @@ def after(*events: Event) -> Candidacy:
     return candidacy
 
 
+def orders(*events: Event) -> list[tuple[Event, ...]]:
+    """Answers come in any order when requests are repeated on the next connection."""
+    return list(itertools.permutations(events))
+
+
 # Entering
 
 
@@ -84,9 +98,9 @@ def test_entries_go_on_counting_from_where_they_are_told_to() -> None:
     assert Candidacy(NATIVE, entry=5).receive([Enter()]) == [Create(6)]
 
 
-def test_the_own_znode_is_watched_before_the_folder_is_listed() -> None:
+def test_the_own_znode_is_watched_first() -> None:
     candidacy = after(Enter())
-    assert candidacy.receive([ENTERED]) == [WatchOwn(1, OWN), ListFolder(1)]
+    assert candidacy.receive([ENTERED])[0] == WatchOwn(1, OWN)
     assert (candidacy.name, candidacy.token) == (OWN, 77)
 
 
@@ -104,6 +118,172 @@ def test_the_last_number_is_taken() -> None:
     name = f"n_{LAST_SEQUENCE:010d}"
     candidacy = after(Enter(), Entered(1, name, 77), OWN_THERE)
     assert candidacy.receive([Listed(1, (name,))]) == [Announce(0), Lead()]
+
+
+# The guess
+
+
+def test_the_two_before_are_guessed_and_no_list_is_asked_for() -> None:
+    assert after(Enter()).receive([ENTERED]) == [WatchOwn(1, OWN), WatchPredecessor(1, GUESS), LookAhead(1, AHEAD)]
+
+
+def test_the_name_that_is_guessed_is_one_of_ours_whatever_the_own_name_is() -> None:
+    own = f"candidate-{'f' * 32}-0000000006"
+    commands = after(Enter()).receive([Entered(1, own, 77)])
+    assert commands == [WatchOwn(1, own), WatchPredecessor(1, GUESS), LookAhead(1, AHEAD)]
+
+
+def test_number_1_guesses_number_0_alone() -> None:
+    assert after(Enter()).receive([Entered(1, ONE, 77)]) == [WatchOwn(1, ONE), WatchPredecessor(1, ZERO)]
+
+
+def test_number_0_has_nobody_to_guess_and_lists() -> None:
+    candidacy = after(Enter())
+    assert candidacy.receive([Entered(1, ZERO, 77)]) == [WatchOwn(1, ZERO), ListFolder(1)]
+    assert candidacy.receive([OWN_THERE]) == []
+    assert candidacy.receive([Listed(1, (ONE, ZERO))]) == [Announce(0), Lead()]
+
+
+@pytest.mark.parametrize("order", orders(OWN_THERE, GUESSED, AHEAD_THERE))
+def test_with_two_before_it_a_contender_waits_at_a_place_that_nobody_counted(order: tuple[Event, ...]) -> None:
+    candidacy = after(*GUESSING)
+    commands = [command for event in order for command in candidacy.receive([event])]
+    assert commands == [Announce(None)]
+    assert (candidacy.state, candidacy.position, candidacy.is_placed) == (State.WAITING, None, True)
+    assert candidacy.receive([Idle()]) == [LookAhead(1, AHEAD)]
+    assert candidacy.receive([AHEAD_THERE]) == []
+
+
+@pytest.mark.parametrize("order", orders(GUESSED, AHEAD_THERE))
+def test_it_is_far_behind_though_its_own_watch_is_not_set(order: tuple[Event, ...]) -> None:
+    candidacy = after(*GUESSING, *order)
+    assert candidacy.state is State.WAITING
+    assert candidacy.receive([OWN_MISSING]) == [LOST, Create(2)]
+
+
+def test_who_is_far_behind_lists_when_its_predecessor_goes() -> None:
+    candidacy = after(*FAR_BEHIND)
+    assert candidacy.receive([Deleted(GUESS)]) == [ListFolder(1)]
+    assert (candidacy.state, candidacy.is_placed) == (State.PLACING, False)
+    assert candidacy.receive([Listed(1, (AHEAD, OWN))]) == [Announce(1), WatchPredecessor(1, AHEAD)]
+
+
+def test_who_is_far_behind_lists_once_nobody_is_before_its_predecessor() -> None:
+    candidacy = after(*FAR_BEHIND, Idle())
+    assert candidacy.receive([AHEAD_MISSING]) == [ListFolder(1)]
+    assert candidacy.receive([Listed(1, (GUESS, OWN))]) == [Announce(1)]
+    assert candidacy.state is State.NEXT
+    assert candidacy.receive([Deleted(GUESS)]) == [Lead(), ListFolder(1)]
+
+
+def test_a_list_that_counts_who_is_before_is_announced_though_nobody_has_moved() -> None:
+    candidacy = after(*FAR_BEHIND, Idle(), AHEAD_MISSING)
+    assert candidacy.receive([Listed(1, (A, B, GUESS, OWN))]) == [Announce(3)]
+    assert candidacy.state is State.WAITING
+    assert candidacy.receive([Idle()]) == [LookAhead(1, B)]
+
+
+@pytest.mark.parametrize("order", orders(OWN_THERE, GUESSED, AHEAD_MISSING))
+@pytest.mark.parametrize(
+    ("names", "position", "state"),
+    [((GUESS, OWN), 1, State.NEXT), ((A, GUESS, OWN), 2, State.WAITING), ((FOREIGN, OWN), None, State.GONE)],
+)
+def test_that_nobody_is_seen_before_the_predecessor_proves_nothing(
+    order: tuple[Event, ...], names: tuple[str, ...], position: int | None, state: State
+) -> None:
+    candidacy = after(*GUESSING)
+    commands = [command for event in order for command in candidacy.receive([event])]
+    assert commands == [ListFolder(1)]
+    assert (candidacy.state, candidacy.is_placed) == (State.PLACING, False)
+    assert candidacy.receive([Listed(1, names)]) == [
+        Announce(position) if position else Refuse(Refusal.FOREIGN, FOREIGN)
+    ]
+    assert (candidacy.state, candidacy.position) == (state, position)
+
+
+@pytest.mark.parametrize("ahead", [(), (AHEAD_THERE,), (AHEAD_MISSING,)])
+@pytest.mark.parametrize("gone", [MISGUESSED, Deleted(GUESS)])
+def test_that_nobody_is_seen_where_the_predecessor_should_be_proves_nothing(
+    gone: Event, ahead: tuple[Event, ...]
+) -> None:
+    other = f"candidate-{'0' * 32}-0000000005"
+    candidacy = after(*GUESSING, OWN_THERE, *ahead)
+    assert candidacy.receive([gone]) == [ListFolder(1)]
+    assert (candidacy.state, candidacy.is_placed) == (State.PLACING, False)
+    assert candidacy.receive([Listed(1, (other, OWN))]) == [Announce(1), WatchPredecessor(1, other)]
+
+
+@pytest.mark.parametrize("gone", [PredecessorSeen(1, ZERO, Occupant.NOBODY), Deleted(ZERO)])
+def test_even_number_0_may_have_another_name(gone: Event) -> None:
+    other = f"candidate-{'0' * 32}-0000000000"
+    candidacy = after(*BEHIND_ZERO, OWN_THERE)
+    assert candidacy.receive([gone]) == [ListFolder(1)]
+    assert candidacy.receive([Listed(1, (other, ONE))]) == [Announce(1), WatchPredecessor(1, other)]
+
+
+def test_a_guess_that_is_gone_by_the_time_that_nobody_is_seen_before_it_is_asked_for_no_more() -> None:
+    candidacy = after(*GUESSING, OWN_THERE, AHEAD_MISSING)
+    assert candidacy.receive([FIRST]) == [Announce(0), Lead()]
+    assert candidacy.receive([MISGUESSED, Deleted(GUESS)]) == []
+    candidacy = after(*GUESSING, OWN_THERE, AHEAD_MISSING)
+    assert candidacy.receive([SECOND]) == [Announce(1), WatchPredecessor(1, B)]
+    assert candidacy.receive([MISGUESSED]) == []
+    assert candidacy.predecessor == B
+
+
+def test_a_guess_that_is_confirmed_after_the_list_is_not_watched_twice() -> None:
+    candidacy = after(*GUESSING, OWN_THERE, AHEAD_MISSING)
+    assert candidacy.receive([Listed(1, (GUESS, OWN))]) == [Announce(1)]
+    assert not candidacy.receive([GUESSED])
+    assert candidacy.state is State.NEXT
+
+
+def test_a_list_without_the_guess_leaves_it_to_its_watch() -> None:
+    candidacy = after(*GUESSING, OWN_THERE, GUESSED, AHEAD_MISSING)
+    assert candidacy.receive([FIRST]) == []
+    assert candidacy.receive([Deleted(GUESS)]) == [ListFolder(1)]
+    assert candidacy.receive([FIRST]) == [Announce(0), Lead()]
+
+
+@pytest.mark.parametrize("order", orders(OWN_THERE, NEXT_TO_ZERO[-1]))
+def test_who_finds_number_0_just_before_it_is_next_without_a_list(order: tuple[Event, ...]) -> None:
+    candidacy = after(*BEHIND_ZERO)
+    commands = [command for event in order for command in candidacy.receive([event])]
+    assert commands == [Announce(1)]
+    assert candidacy.state is State.NEXT
+    assert candidacy.receive([Idle()]) == []
+    assert candidacy.receive([Deleted(ZERO)]) == [Lead(), ListFolder(1)]
+
+
+def test_next_to_number_0_nobody_leads_before_its_own_watch_is_confirmed() -> None:
+    candidacy = after(*BEHIND_ZERO, PredecessorSeen(1, ZERO, Occupant.CONTENDER))
+    assert candidacy.state is State.PLACING
+    assert candidacy.receive([Deleted(ZERO)]) == []
+    assert candidacy.receive([OWN_MISSING]) == [LOST, Create(2)]
+
+
+def test_number_2_is_not_next_though_number_0_is_there() -> None:
+    candidacy = after(Enter(), Entered(1, TWO, 77), OWN_THERE, PredecessorSeen(1, ONE, Occupant.CONTENDER))
+    assert candidacy.receive([AheadSeen(1, ZERO, alive=True)]) == [Announce(None)]
+    assert candidacy.receive([Deleted(ONE)]) == [ListFolder(1)]
+
+
+@pytest.mark.parametrize("path", [(*GUESSING, OWN_THERE), (*GUESSING, OWN_THERE, AHEAD_THERE)])
+def test_a_ghost_that_was_guessed_is_deleted(path: tuple[Event, ...]) -> None:
+    candidacy = after(*path)
+    assert candidacy.receive([PredecessorSeen(1, GUESS, Occupant.GHOST)])[-1] == Exorcise(GUESS)
+    assert candidacy.receive([Deleted(GUESS)]) == [ListFolder(1)]
+
+
+def test_a_ghost_at_number_0_is_deleted() -> None:
+    candidacy = after(*BEHIND_ZERO, OWN_THERE)
+    assert candidacy.receive([PredecessorSeen(1, ZERO, Occupant.GHOST)]) == [Announce(1), Exorcise(ZERO)]
+    assert candidacy.receive([Deleted(ZERO)]) == [Lead(), ListFolder(1)]
+
+
+def test_a_squatter_that_was_guessed_is_refused() -> None:
+    candidacy = after(*GUESSING, OWN_THERE)
+    assert candidacy.receive([PredecessorSeen(1, GUESS, Occupant.SQUATTER)]) == [Refuse(Refusal.FOREIGN, GUESS)]
 
 
 # First in the queue
@@ -144,8 +324,7 @@ def test_a_contender_watches_the_one_just_before_it() -> None:
     candidacy = after(*PLACING, OWN_THERE)
     assert candidacy.receive([THIRD]) == [Announce(2), WatchPredecessor(1, B)]
     assert candidacy.receive([PredecessorSeen(1, B, Occupant.CONTENDER)]) == []
-    assert candidacy.state is State.WAITING
-    assert candidacy.position == 2
+    assert (candidacy.state, candidacy.position, candidacy.is_placed) == (State.WAITING, 2, True)
 
 
 def test_a_deletion_before_a_waiting_contender_makes_it_list_again() -> None:
@@ -330,18 +509,21 @@ def test_a_listing_after_the_election_that_shows_contenders_changes_nothing() ->
 
 # Losing one's place
 
+LOSABLE = (GUESSING, PLACING, WAITING, FAR_BEHIND, NEXT, NEXT_TO_ZERO)
 
-@pytest.mark.parametrize("path", [PLACING, WAITING, NEXT])
+
+@pytest.mark.parametrize("path", LOSABLE)
 def test_a_contender_whose_session_ended_queues_again(path: tuple[Event, ...]) -> None:
     candidacy = after(*path)
     assert candidacy.receive([SessionEnded()]) == [EXPIRED, Create(2)]
     assert (candidacy.name, candidacy.token, candidacy.position, candidacy.predecessor) == (None, None, None, None)
 
 
-@pytest.mark.parametrize("path", [PLACING, WAITING, NEXT])
+@pytest.mark.parametrize("path", LOSABLE)
 def test_a_contender_whose_znode_was_deleted_queues_again(path: tuple[Event, ...]) -> None:
     candidacy = after(*path)
-    assert candidacy.receive([Deleted(OWN)]) == [LOST, Create(2)]
+    assert candidacy.name is not None
+    assert candidacy.receive([Deleted(candidacy.name)]) == [LOST, Create(2)]
 
 
 def test_a_session_that_ends_before_the_znode_is_made_loses_nothing() -> None:
@@ -351,13 +533,13 @@ def test_a_session_that_ends_before_the_znode_is_made_loses_nothing() -> None:
 def test_who_queues_again_knows_nothing_of_before() -> None:
     candidacy = after(*PLACING, OWN_THERE, FIRST, SessionEnded())
     assert candidacy.state is State.GONE
-    candidacy = after(*NEXT, SessionEnded(), Entered(2, LATER, 88))
-    assert candidacy.receive([Listed(2, (LATER,))]) == [Announce(0)]  # the new znode's watch is not set
+    candidacy = after(*NEXT, SessionEnded(), Entered(2, LATEST, 88))
+    assert candidacy.receive([Listed(2, (LATEST,))]) == [Announce(0)]  # the new znode's watch is not set
     assert candidacy.receive([OwnSeen(2, alive=True)]) == [Lead()]
 
 
 def test_who_was_clear_ahead_is_so_no_more_when_it_queues_again() -> None:
-    candidacy = after(*PLACING, FIRST, SessionEnded(), Entered(2, LATER, 88))
+    candidacy = after(*PLACING, FIRST, SessionEnded(), Entered(2, LATEST, 88))
     assert candidacy.receive([OwnSeen(2, alive=True)]) == []
     assert candidacy.state is State.PLACING
 
@@ -421,16 +603,33 @@ def test_a_session_that_ended_while_the_znode_was_made() -> None:
         Listed(1, (FOREIGN,)),
         PredecessorSeen(1, B, Occupant.SQUATTER),
         PredecessorSeen(1, B, Occupant.NOBODY),
+        GUESSED,
+        MISGUESSED,
+        AHEAD_THERE,
+        AHEAD_MISSING,
         Deleted(OWN),
         Deleted(B),
+        Deleted(GUESS),
     ],
 )
-@pytest.mark.parametrize("again", [(), (Entered(2, LATER, 88),)])
+@pytest.mark.parametrize("again", [(), (Entered(2, LATEST, 88),)])
 def test_what_belongs_to_an_earlier_entry_is_ignored(again: tuple[Event, ...], stale: Event) -> None:
     candidacy = after(*NEXT, SessionEnded(), *again)
     before = vars(candidacy).copy()
     assert candidacy.receive([stale]) == []
     assert vars(candidacy) == before
+
+
+def test_answers_about_the_same_names_in_an_earlier_entry_are_ignored() -> None:
+    """A folder that was made anew counts from 0 again."""
+    candidacy = after(*BEHIND_ZERO, OWN_THERE, SessionEnded(), Entered(2, ONE, 88))
+    stale: list[Event] = [
+        OWN_THERE,
+        PredecessorSeen(1, ZERO, Occupant.CONTENDER),
+        PredecessorSeen(1, ZERO, Occupant.NOBODY),
+    ]
+    assert candidacy.receive(stale) == []
+    assert candidacy.receive([Deleted(ZERO)]) == [ListFolder(2)]  # it was not seen there in this entry
 
 
 def test_a_predecessor_is_found_gone_once() -> None:
@@ -464,6 +663,16 @@ WITNESSES: dict[Case, tuple[tuple[Event, ...], Event]] = {
     (State.PLACING, Listed, State.LEADING): ((*PLACING, OWN_THERE), FIRST),
     (State.PLACING, Listed, State.ENTERING): (PLACING, Listed(1, (A,))),
     (State.PLACING, Listed, State.GONE): (PLACING, Listed(1, (OWN, FOREIGN))),
+    (State.PLACING, Listed, State.WAITING): (
+        (*GUESSING, GUESSED, AHEAD_MISSING),
+        Listed(1, (A, GUESS, OWN)),
+    ),
+    (State.PLACING, Listed, State.NEXT): (
+        (*GUESSING, OWN_THERE, GUESSED, AHEAD_MISSING),
+        Listed(1, (GUESS, OWN)),
+    ),
+    (State.PLACING, AheadSeen, State.PLACING): (GUESSING, AHEAD_THERE),
+    (State.PLACING, AheadSeen, State.WAITING): ((*GUESSING, GUESSED), AHEAD_THERE),
     (State.PLACING, PredecessorSeen, State.PLACING): (
         (*PLACING, SECOND),
         PredecessorSeen(1, B, Occupant.CONTENDER),
@@ -550,6 +759,7 @@ EVENTS: tuple[Event, ...] = (
     PredecessorSeen(1, B, Occupant.SQUATTER),
     Idle(),
     AheadSeen(1, A, alive=False),
+    AHEAD_THERE,
     Deleted(OWN),
     Deleted(B),
     SessionEnded(),
@@ -613,7 +823,7 @@ class Folder:
     made: int = 0
 
     def create(self, owner: Contender) -> str:
-        name = f"n_{self.made:010d}"
+        name = f"{owner.prefix}{self.made:010d}"
         self.made += 1
         self.owners[name] = owner
         self.log.append(Change(name, made=True))
@@ -628,9 +838,14 @@ class Folder:
         there: set[str] = set()
         for change in self.log:
             (there.add if change.made else there.discard)(change.name)
-            if name in there and name == min(there):
+            if name in there and name == min(there, key=number):
                 return True
         return False
+
+
+def number(name: str) -> str:
+    """What orders the queue."""
+    return name[-10:]
 
 
 class Contender:
@@ -640,8 +855,9 @@ class Contender:
     answers and watch events in the order in which they came about.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, prefix: str) -> None:
         self.folder = folder
+        self.prefix = prefix
         self.candidacy = Candidacy(NATIVE)
         self.seen = 0
         self.view: set[str] = set()
@@ -809,20 +1025,21 @@ def check_leaders(folder: Folder, contenders: Sequence[Contender]) -> None:
     """Whoever leads, and whose znode exists, has the lowest one."""
     for each in contenders:
         if each.candidacy.state is State.LEADING and each.candidacy.name in folder.owners:
-            assert each.candidacy.name == min(folder.owners)
+            assert each.candidacy.name == min(folder.owners, key=number)
 
 
 @pytest.mark.parametrize("seed", range(500))
 def test_in_every_order_one_leads_and_it_is_the_lowest(seed: int) -> None:
     chance = random.Random(seed)
     folder = Folder()
-    contenders = [Contender(folder) for _ in range(chance.randint(2, 5))]
+    prefixes = ["n_", *(chance.choice(["n_", "n_", f"candidate-{n:032x}-"]) for n in range(chance.randint(1, 4)))]
+    contenders = [Contender(folder, prefix) for prefix in prefixes]
     actions = [*ORDINARY, *DISTURBING]
     likelihoods = [chance.uniform(1, 10) for _ in ORDINARY] + [chance.uniform(0, 1) ** 2 for _ in DISTURBING]
     for _ in range(200):
         (action,) = chance.choices(actions, likelihoods)
         action(chance.choice(contenders), chance)
-        contenders = [each if each.contends or each.requests else Contender(folder) for each in contenders]
+        contenders = [each if each.contends or each.requests else Contender(folder, each.prefix) for each in contenders]
         check_leaders(folder, contenders)
 
     turns = 0

@@ -62,12 +62,12 @@ async def test_context_manager_enters_and_withdraws(client: aioelect.Client, adm
 
 async def test_position_is_what_it_saw_last(client: aioelect.Client, path: str) -> None:
     candidates = [await Candidate.enter(client, path) for _ in range(3)]
-    assert [await candidate.wait_position() for candidate in candidates] == [0, 1, 2]
-    assert [candidate.position for candidate in candidates] == [0, 1, 2]
+    assert [await candidate.wait_placed() for candidate in candidates] == [0, 1, None]
+    assert [candidate.position for candidate in candidates] == [0, 1, None]
     await candidates[0].wait_elected()
     await candidates[0].withdraw()
     await candidates[1].wait_elected()
-    assert [candidate.position for candidate in candidates[1:]] == [0, 2]
+    assert [candidate.position for candidate in candidates[1:]] == [0, None]
     for candidate in candidates:
         await candidate.withdraw()
 
@@ -102,7 +102,7 @@ async def test_withdrawal_wakes_those_who_wait(client: aioelect.Client, admin: a
     async with contending([admin], path):
         candidate = await Candidate.enter(client, path)
         waiting = asyncio.create_task(candidate.wait_elected())
-        await candidate.wait_position()
+        await candidate.wait_placed()
         await candidate.withdraw()
         with pytest.raises(aioelect.ClientClosed):
             await soon(waiting)
@@ -113,7 +113,7 @@ async def test_closing_the_client_wakes_those_who_wait(connect: Connect, admin: 
     async with contending([admin], path):
         candidate = await Candidate.enter(client, path)
         waiting = asyncio.create_task(candidate.wait_elected())
-        await candidate.wait_position()
+        await candidate.wait_placed()
         await client.close()
         with pytest.raises(aioelect.ClientClosed):
             await soon(waiting)
@@ -290,7 +290,7 @@ async def test_aiozk_leader_election_before_and_behind_ours(
     await theirs.volunteer()
     await soon(theirs.wait_for_leadership())
     ours = await Candidate.enter(client, path)
-    assert await ours.wait_position() == 1
+    assert await ours.wait_placed() == 1
     await theirs.resign()
     await soon(ours.wait_elected())
 
@@ -338,7 +338,7 @@ def test_candidate_checks_its_path(arguments: dict[str, Any]) -> None:
 async def test_watches_and_renewals_are_given_back(client: aioelect.Client, path: str) -> None:
     first, second = await Candidate.enter(client, path), await Candidate.enter(client, path)
     await first.wait_elected()
-    await second.wait_position()
+    await second.wait_placed()
     await eventually(lambda: len(client.renewals._keepers) == 2)
     await first.withdraw()
     await second.wait_elected()

@@ -25,7 +25,7 @@ async def test_elections_on_one_client_are_independent(
     ):
         await c.elected()
         waiting = await Candidate.enter(client, f"{path}/c")
-        assert await waiting.wait_position() == 1
+        assert await waiting.wait_placed() == 1
         await c.leave()
         leader = await soon(waiting.wait_elected())
         await waiting.withdraw()

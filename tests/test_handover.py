@@ -114,7 +114,7 @@ async def test_asked_to_step_down_while_it_waits_it_queues_again(
     second = Contending(await connect(), path, "second", handover_delay=60.0)
     await second.queued(position=1)
     third = Contending(await connect(), path, "third", handover_delay=DELAY)
-    await third.queued(position=2)
+    await third.queued()
     await expire(client)
     assert await first.lost() is LossReason.SESSION_EXPIRED
     await second.tape.wait(events.HandoverDelayed)

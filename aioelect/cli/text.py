@@ -26,9 +26,9 @@ def seconds(duration: float) -> str:
     return f"{duration * 1000:.{0 if abs(duration) >= 0.1 else 1}f} ms"
 
 
-def count(others: int) -> str:
-    """How many others there are, with the verb."""
-    return {0: "nobody is", 1: "one is"}.get(others, f"{others} are")
+def count(others: int | None) -> str:
+    """How many others there are, with the verb; None: two or more."""
+    return {None: "two or more are", 0: "nobody is", 1: "one is"}.get(others, f"{others} are")
 
 
 def describe(event: dict[str, Any]) -> str | None:

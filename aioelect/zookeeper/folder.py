@@ -187,16 +187,6 @@ class Folder:
                 return None
         return listing
 
-    async def watch(self, name: str, session_id: int) -> int | None:
-        """Sets a watch on a znode and gives the session that owns it (0: none); None where it does not exist."""
-        try:
-            reply = await self._session.ask(
-                protocol.GetDataRequest(path=self.locate(name), watch=True), session_id=session_id
-            )
-        except exc.NoNode:
-            return None
-        return int(reply.record.stat.ephemeral_owner)
-
     async def read_acl(self) -> Sequence[Any] | None:
         """The folder's ACL; None where there is no folder."""
         try:
@@ -206,20 +196,26 @@ class Folder:
         acl: Sequence[Any] = reply.record.acl
         return acl
 
-    async def holds(self, name: str) -> bool:
+    async def holds(self, name: str, session_id: int | None = None) -> bool:
         """Whether the folder has such a child."""
         try:
-            await self._session.ask(protocol.ExistsRequest(path=self.locate(name), watch=False))
+            await self._session.ask(protocol.ExistsRequest(path=self.locate(name), watch=False), session_id=session_id)
         except exc.NoNode:
             return False
         return True
 
+    async def watch(self, name: str, session_id: int) -> Znode | None:
+        """As :meth:`read`, and sets a watch on the znode where it exists."""
+        return await self._read(name, session_id, watch=True)
+
     async def read(self, name: str, session_id: int | None = None) -> Znode | None:
         """What is in a znode; None where it does not exist."""
+        return await self._read(name, session_id, watch=False)
+
+    async def _read(self, name: str, session_id: int | None, *, watch: bool) -> Znode | None:
+        request = protocol.GetDataRequest(path=self.locate(name), watch=watch)
         try:
-            reply = await self._session.ask(
-                protocol.GetDataRequest(path=self.locate(name), watch=False), session_id=session_id
-            )
+            reply = await self._session.ask(request, session_id=session_id)
         except exc.NoNode:
             return None
         stat = reply.record.stat

@@ -27,10 +27,13 @@ from aioelect import candidacy as c
 from aioelect.candidacy import Candidacy, State
 from aioelect.naming import NATIVE, Dialect
 
-__all__ = ["FIELDS", "Faults", "QueueModel", "ShellFaults", "Tree", "feed", "tree"]
+__all__ = ["ALIKE", "FIELDS", "OTHER", "OURS", "Faults", "QueueModel", "ShellFaults", "Tree", "feed", "tree"]
 
-PREFIXES = ("n_", "candidate-" + 32 * "0" + "-", "n_")
-"""Contenders of one folder need not have the same kind of name."""
+OURS, OTHER = "n_", "candidate-" + 32 * "0" + "-"
+"""Contenders of one folder need not have the same kind of name: one that has another is guessed by nobody."""
+
+ALIKE = (OURS, OURS, OURS)
+"""The usual case: everybody can be guessed."""
 
 Request = tuple[Any, ...]
 Operation = tuple[Any, ...]
@@ -153,10 +156,12 @@ def feed(
 class QueueModel:
     """``faults`` bounds how many of each happen in one history. ``settled``: it begins when the queue stands, otherwise when
     everybody has just decided to contend. ``laggards``: the contenders whose members may be behind. ``shuffled``: a contender's
-    requests reach its member in any order. ``returns``: who resigned contends again, on the same session."""
+    requests reach its member in any order. ``returns``: who resigned contends again, on the same session. ``prefixes``: what
+    the names of each contender begin with."""
 
     faults: Faults = NO_FAULTS
     contenders: int = 3
+    prefixes: tuple[str, ...] = (OURS, OTHER, OURS)
     settled: bool = False
     returns: bool = False
     shuffled: bool = False
@@ -220,14 +225,15 @@ class QueueModel:
                 if self.wants(contender, entry):
                     return self.tell(contender, (c.Entered(entry, name, token),))
                 return contender._replace(requests=(*contender.requests, ("delete", name)))
-            case ("own", entry, name), owner:
-                return self.tell(contender, (c.OwnSeen(entry, owner == contender.session),))
+            case ("own", entry, _), found:
+                alive = found is not None and found[0] == contender.machine[TOKEN]
+                return self.tell(contender, (c.OwnSeen(entry, alive),))
             case ("list", entry), names:
                 return self.tell(contender, (c.Listed(entry, names),))
-            case ("ahead", entry, name), owner:
-                return self.tell(contender, (c.AheadSeen(entry, name, owner is not None),))
-            case ("predecessor", entry, name), owner:
-                return self.tell(contender, (c.PredecessorSeen(entry, name, occupant(owner, contender.session)),))
+            case ("ahead", entry, name), found:
+                return self.tell(contender, (c.AheadSeen(entry, name, found is not None),))
+            case ("predecessor", entry, name), found:
+                return self.tell(contender, (c.PredecessorSeen(entry, name, occupant(found, contender.session)),))
         raise AssertionError(request)
 
     def wants(self, contender: Contender, entry: int) -> bool:
@@ -279,7 +285,7 @@ class QueueModel:
             case ("create" | "find" | "delete", *_) if contender.session in now.ended:
                 return put(world, n, self.disconnect(contender))
             case ("create", entry):
-                operation = ("+", f"{PREFIXES[n]}{now.counter:010d}", contender.session, entry)
+                operation = ("+", f"{self.prefixes[n]}{now.counter:010d}", contender.session, entry)
             case ("delete", name):
                 if name in now.znodes and now.znodes[name][1] == contender.session:
                     operation = ("-", name)
@@ -288,11 +294,9 @@ class QueueModel:
                 answer = next(((name, znode[0]) for name, znode in view.items() if znode[1:] == mine), None)
             case ("list", _):
                 answer = tuple(view)
-            case ("ahead", _, name):
-                answer = view[name][1] if name in view else None
-            case (_, _, name):
-                answer = view[name][1] if name in view else None
-                if name in view:
+            case (kind, _, name):
+                answer = view.get(name)
+                if answer is not None and kind != "ahead":
                     contender = contender._replace(watches=contender.watches | {name})
         contender = contender._replace(handled=contender.handled + 1)
         if operation is None:
@@ -447,11 +451,17 @@ class QueueModel:
         return next(steps, None)
 
     def unsettled(self, world: World) -> str | None:
-        """Exactly one leads, if anybody contends; every contender has a znode, and there are no others."""
+        """Exactly one leads, if anybody contends; all others know whom they wait for; every contender has a znode, and no other
+        is there."""
         contending = [each for each in world.contenders if each.machine[STATE] is not State.GONE]
         leading = [each for each in contending if each.machine[STATE] is State.LEADING]
         if contending and (len(leading) != 1 or leading != self.believers(world)):
             return f"{len(leading)} lead for ever, {len(contending)} contend"
+        searching = [
+            n for n, each in enumerate(world.contenders) if each.machine[STATE] in (State.ENTERING, State.PLACING)
+        ]
+        if searching:
+            return f"{searching[0]} looks for its place for ever"
         owned = {(each.machine[NAME], each.machine[TOKEN]) for each in contending}
         there = {(name, znode[0]) for name, znode in tree(world.log).znodes.items()}
         return (
@@ -464,11 +474,11 @@ class QueueModel:
         return f"[{states}] folder: {short(tuple(tree(world.log).znodes))}"
 
 
-def occupant(owner: int | None, session: int) -> c.Occupant:
+def occupant(found: tuple[int, int, int] | None, session: int) -> c.Occupant:
     """Who was found on the predecessor's znode: of our own session, it can only be left over."""
-    if owner is None:
+    if found is None:
         return c.Occupant.NOBODY
-    return c.Occupant.GHOST if owner == session else c.Occupant.CONTENDER
+    return c.Occupant.GHOST if found[1] == session else c.Occupant.CONTENDER
 
 
 def number(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.model.checker import Model
 from tests.model.lease_model import LeaseModel
 from tests.model.lease_mutants import CHANGE, CUT, LEASE_MUTANTS, RESUME, STALL
-from tests.model.queue_model import Faults, QueueModel
+from tests.model.queue_model import ALIKE, Faults, QueueModel
 from tests.model.queue_mutants import AT_ONCE, QUEUE_MUTANTS
 from tests.model.whole_model import WholeModel
 
@@ -23,6 +23,10 @@ SCOPES: dict[str, Model[Any]] = {
     "lease: another ZooKeeper leader, resumed with a longer timeout": CHANGE,
     "queue: three enter, a disconnect": QueueModel(Faults(disconnects=1), laggards=AT_ONCE),
     "queue: three enter, members lag": QueueModel(),
+    "queue: three of one kind enter, a disconnect": QueueModel(Faults(disconnects=1), prefixes=ALIKE, laggards=AT_ONCE),
+    "queue: three of one kind enter, one resigns, requests in any order": QueueModel(
+        Faults(resignations=1), prefixes=ALIKE, laggards=AT_ONCE, shuffled=True
+    ),
     "queue: two enter, all faults": QueueModel(Faults(1, 1, 1, 1, 1), contenders=2),
     "queue: two enter, requests in any order": QueueModel(
         Faults(expiries=1, deletions=1), contenders=2, laggards=AT_ONCE, shuffled=True
@@ -32,6 +36,15 @@ SCOPES: dict[str, Model[Any]] = {
     "queue: three stand, a wipe, a disconnect": QueueModel(Faults(disconnects=1, wipes=1), settled=True),
     "queue: three stand, two resign and return, a disconnect": QueueModel(
         Faults(disconnects=1, resignations=2), settled=True, returns=True
+    ),
+    "queue: three of one kind stand, two resign and return, a disconnect": QueueModel(
+        Faults(disconnects=1, resignations=2), settled=True, returns=True, prefixes=ALIKE
+    ),
+    "queue: three of one kind stand, a wipe, two disconnects": QueueModel(
+        Faults(disconnects=2, wipes=1), settled=True, prefixes=ALIKE
+    ),
+    "queue: three of one kind stand, two have been idle, an expiry, a deletion": QueueModel(
+        Faults(expiries=1, deletions=1, idles=2), settled=True, prefixes=ALIKE
     ),
     "queue: three stand, two have been idle, one resigns, a disconnect": QueueModel(
         Faults(disconnects=1, resignations=1, idles=2), settled=True

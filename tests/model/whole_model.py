@@ -88,8 +88,9 @@ class WholeModel:
                     case c.ListFolder(entry):
                         inbox.append(c.Listed(entry, tuple(now.znodes)))
                     case c.WatchPredecessor(entry, name):
-                        owner = now.znodes[name][1] if name in now.znodes else None
-                        inbox.append(c.PredecessorSeen(entry, name, occupant(owner, n)))
+                        inbox.append(c.PredecessorSeen(entry, name, occupant(now.znodes.get(name), n)))
+                    case c.LookAhead(entry, name):
+                        inbox.append(c.AheadSeen(entry, name, name in now.znodes))
         led = [each.machine[TOKEN] for each in self.believers(world)]
         return world._replace(led=max([world.led, *led]))
 
