@@ -40,6 +40,9 @@ log = logging.getLogger("aioelect.election")
 AT_THE_TOP = (0, 1)
 """The positions of who leads, or may be about to."""
 
+LOOK_EVERY = 0.32
+"""Of the session timeout: before the third is over after which an idle connection is pinged."""
+
 
 class Candidate:
     """One contender of one election, without a cancel scope: it may be entered in one task and left in another.
@@ -341,9 +344,8 @@ class Candidate:
                 self._spawn(self._list, entry, self._own_place())
             case candidacy.WatchPredecessor(entry, name):
                 self._forget_predecessor()
-                unwatch = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
-                self._unwatch_predecessor = unwatch
-                self._spawn(self._watch_predecessor, entry, name, self._own_place(), unwatch)
+                self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
+                self._spawn(self._watch_predecessor, entry, name, self._own_place(), self._unwatch_predecessor)
             case candidacy.LookAhead(entry, name):
                 self._spawn(self._look_ahead, entry, name, self._own_place())
             case candidacy.Announce(position):
@@ -472,7 +474,7 @@ class Candidate:
         """In place of an idle ping: the request touches the session just the same."""
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(self.session.timeout / 3, self._look_ahead_now)
+        self._idle = asyncio.get_running_loop().call_later(LOOK_EVERY * self.session.timeout, self._look_ahead_now)
 
     def _look_ahead_now(self) -> None:
         self._idle = None

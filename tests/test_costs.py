@@ -1,0 +1,125 @@
+"""What an election costs the network, against the length of the queue: to join it, to take over, to stand in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+import aioelect
+from aioelect import Candidate, events
+from tests import elections, virtual
+from tests.elections import CREATE, EXISTS, GET_CHILDREN, GET_DATA, PING, T, contending, eventually, soon
+from tests.meter import EVENT, Frame, Meter
+from tests.zookeeper.test_virtual import client as virtual_client
+from tests.zookeeper.test_virtual import server as virtual_server
+
+embedded, hosts = elections.embedded, elections.hosts
+
+SIZES = (10, 1_000)
+"""How many stand in the queue already."""
+
+OTHER = f"candidate-{32 * '0'}-"
+"""What the name of a contender of another library begins with."""
+
+
+async def plant(client: aioelect.Client, election: str, size: int, prefix: str = "n_") -> None:
+    """Contenders that do nothing, each with the same data."""
+    await client.ensure_path(election)
+    await asyncio.gather(
+        *(client.create(f"{election}/{prefix}", b"planted", ephemeral=True, sequential=True) for _ in range(size))
+    )
+
+
+def is_quiet(client: aioelect.Client) -> bool:
+    """Whether its contenders have asked all that they want to know."""
+    return not any(each._work for each in client.dependents if isinstance(each, Candidate))
+
+
+async def join(hosts: str, election: str) -> tuple[list[Frame], int | None]:
+    """What joining costs, and the position."""
+    async with Meter(hosts) as meter, aioelect.connect(meter.hosts, session_timeout=T) as client:
+        meter.frames.clear()
+        async with Candidate(client, election, identity="newcomer") as candidate:
+            position = await soon(candidate.wait_placed())
+            await eventually(lambda: is_quiet(client))
+            return meter.work(), position
+
+
+async def test_joining_costs_the_same_requests_and_bytes_among_10_and_among_1000(hosts: str, path: str) -> None:
+    costs = []
+    async with aioelect.connect(hosts, session_timeout=T) as crowd:
+        for size in SIZES:
+            election = f"{path}/{size:05d}"
+            await plant(crowd, election, size)
+            cost, position = await join(hosts, election)
+            assert position is None
+            costs.append(cost)
+    assert costs[0] == costs[1]
+    assert [frame.opcode for frame in costs[0] if frame.up] == [CREATE, GET_DATA, GET_DATA, EXISTS]
+
+
+@pytest.mark.parametrize(("prefixes", "asked"), [(("n_", OTHER), 2), ((OTHER, "n_"), 1)])
+async def test_behind_a_contender_that_cannot_be_guessed_a_list_tells(
+    hosts: str, path: str, prefixes: tuple[str, ...], asked: int
+) -> None:
+    async with aioelect.connect(hosts, session_timeout=T) as crowd:
+        for prefix in prefixes:
+            await plant(crowd, path, 1, prefix)
+        cost, position = await join(hosts, path)
+    assert position == 2
+    wanted = [CREATE, GET_DATA, GET_DATA, EXISTS, GET_CHILDREN, *[GET_DATA] * (asked - 1)]
+    assert [frame.opcode for frame in cost if frame.up] == wanted
+
+
+async def take_over(hosts: str, election: str, behind: int) -> list[Frame]:
+    """What it costs the next in line, with so many behind it."""
+    async with contextlib.AsyncExitStack() as stack:
+        first, crowd = [await stack.enter_async_context(aioelect.connect(hosts, session_timeout=T)) for _ in range(2)]
+        meter = await stack.enter_async_context(Meter(hosts))
+        client = await stack.enter_async_context(aioelect.connect(meter.hosts, session_timeout=T))
+        leader, heir = await stack.enter_async_context(contending([first, client], election))
+        await heir.tape.wait(events.NextInLine)
+        await plant(crowd, election, behind)
+        await eventually(lambda: is_quiet(client))
+        meter.frames.clear()
+        await leader.leave()
+        await heir.elected()
+        await eventually(lambda: is_quiet(client))
+        return meter.work()
+
+
+async def test_taking_over_costs_the_same_messages_among_10_and_among_1000(hosts: str, path: str) -> None:
+    """Of these, one answer grows with the queue: that to the winner's look for foreigners, when it leads already."""
+    small, large = [await take_over(hosts, f"{path}/{size:05d}", size - 2) for size in SIZES]
+    assert [(frame.opcode, frame.up) for frame in small] == [
+        (EVENT, False),
+        (GET_CHILDREN, True),
+        (GET_CHILDREN, False),
+    ]
+    assert small[:2] == large[:2]
+    assert [(frame.opcode, frame.up) for frame in large] == [(frame.opcode, frame.up) for frame in small]
+
+
+def test_standing_in_a_queue_costs_one_look_in_place_of_each_ping() -> None:
+    """For all but the leader and the next in line, who renew their leases. In an hour of virtual time."""
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(virtual_server())
+            meters = [await stack.enter_async_context(Meter(server.hosts)) for _ in range(6)]
+            clients = [await stack.enter_async_context(virtual_client(meter.hosts)) for meter in meters]
+            for client in clients[:-1]:
+                await stack.enter_async_context(Candidate(client, "/election"))
+            await eventually(lambda: all(map(is_quiet, clients)))
+            for meter in meters:
+                meter.frames.clear()
+            await asyncio.sleep(3600)
+            *_, third, fourth, fifth, idle = [[frame.opcode for frame in meter.frames if frame.up] for meter in meters]
+            assert set(idle) == {PING}
+            for waiter in (third, fourth, fifth):
+                assert set(waiter) == {EXISTS}
+                assert len(waiter) <= 1.05 * len(idle)
+
+    virtual.run(main())
