@@ -8,7 +8,7 @@ before its own. Then it sleeps until that is deleted.
 * Who that is, it *guesses*, since a list of the folder grows with the queue. All contenders share one counter, whatever their
   names look like. So where number k - 1 is there under the name that we would have given it, nobody stands between. Number 0
   has nobody before it: who finds it there is at position 1. Otherwise one look at k - 2 tells whether the predecessor
-  has somebody before it: then we are far behind, at a position that nobody has counted (None: two at least).
+  has somebody before it: then we are far behind, at a position that nobody has counted (None: two or more).
 * That k - 1 or k - 2 is *not* there proves nothing: it has gone, or has a name of another kind, or was never a contender. Then
   the folder is listed. Number 0, who can't guess, lists it too, while nobody is in it.
 * Who stands at position 1 is *next*: its predecessor leads, and the predecessor's deletion alone proves that nobody is before
@@ -216,7 +216,7 @@ class LookAhead:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell how many are before us (None: two at least); at 1 the lease should be kept warm."""
+    """Tell how many are before us (None: two or more); at 1 the lease should be kept warm."""
 
     position: int | None
 

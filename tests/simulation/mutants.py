@@ -10,7 +10,7 @@ from unittest import mock
 from aiozk import protocol
 
 from aioelect import handover, switchover
-from aioelect.candidacy import Candidacy
+from aioelect.candidacy import AheadSeen, Candidacy, Command, Occupant, PredecessorSeen, State
 from aioelect.candidate import Candidate
 from aioelect.control import Control
 from aioelect.handover import Handover
@@ -121,6 +121,34 @@ def _deleted_used_before_the_own_watch() -> contextlib.AbstractContextManager[An
         return True
 
     return mock.patch.object(Candidacy, "_own_watched", property(trusting, lambda self, value: None), create=True)
+
+
+def _missing_guess_taken_for_nobody() -> contextlib.AbstractContextManager[Any]:
+    def predecessor_seen(self: Candidacy, event: PredecessorSeen) -> list[Command]:
+        if self.position is None and event.occupant is Occupant.NOBODY:
+            self.position = 1
+        return Candidacy._predecessor_seen(self, event)
+
+    return mock.patch.dict(Candidacy._handlers, {PredecessorSeen: predecessor_seen})
+
+
+def _guess_taken_for_the_leader() -> contextlib.AbstractContextManager[Any]:
+    def predecessor_seen(self: Candidacy, event: PredecessorSeen) -> list[Command]:
+        if self.position is None and event.occupant is not Occupant.NOBODY:
+            self.position, self.is_placed = 1, True
+        return Candidacy._predecessor_seen(self, event)
+
+    return mock.patch.dict(Candidacy._handlers, {PredecessorSeen: predecessor_seen})
+
+
+def _missing_ahead_taken_for_nobody() -> contextlib.AbstractContextManager[Any]:
+    def ahead_seen(self: Candidacy, event: AheadSeen) -> list[Command]:
+        if event.name != self.ahead or event.alive or self.state is not State.PLACING:
+            return Candidacy._ahead_seen(self, event)
+        self.position, self.is_placed = 1, True
+        return []
+
+    return mock.patch.dict(Candidacy._handlers, {AheadSeen: ahead_seen})
 
 
 def _events_taken_one_by_one() -> contextlib.AbstractContextManager[Any]:
@@ -273,6 +301,9 @@ MUTANTS: dict[str, Mutant] = {
     "resume counted before a renewal went through": _resume_counted_at_once,
     "no watches set again after a reconnect": _no_watches_after_a_reconnect,
     "names sorted as text": _names_sorted_as_text,
+    "nobody at k - 1 means nobody is before us": _missing_guess_taken_for_nobody,
+    "somebody at k - 1 leads, whatever k is": _guess_taken_for_the_leader,
+    "nobody at k - 2 means that k - 1 leads": _missing_ahead_taken_for_nobody,
     "DELETED used before the own watch is confirmed": _deleted_used_before_the_own_watch,
     "SetWatches events taken one by one": _events_taken_one_by_one,
     "deadline not watched": _deadline_not_watched,
