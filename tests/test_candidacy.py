@@ -517,6 +517,7 @@ def test_a_contender_whose_session_ended_queues_again(path: tuple[Event, ...]) -
     candidacy = after(*path)
     assert candidacy.receive([SessionEnded()]) == [EXPIRED, Create(2)]
     assert (candidacy.name, candidacy.token, candidacy.position, candidacy.predecessor) == (None, None, None, None)
+    assert not candidacy.is_placed
 
 
 @pytest.mark.parametrize("path", LOSABLE)

@@ -8,8 +8,21 @@ import pytest
 import aioelect
 from aioelect import Candidate, LossReason, events
 from aioelect.testing.embedded import EmbeddedServer
+from aioelect.testing.proxy import Request
 from tests import elections
-from tests.elections import CREATE, Connect, Intercept, T, Tape, contending, eventually, expire, queue, soon
+from tests.elections import (
+    CREATE,
+    GET_CHILDREN,
+    Connect,
+    Intercept,
+    T,
+    Tape,
+    contending,
+    eventually,
+    expire,
+    queue,
+    soon,
+)
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -281,6 +294,27 @@ async def test_squatter_that_is_not_ephemeral_is_refused(
             pytest.fail("it would wait for ever, or lead beside a stranger")
     assert refused.value.name == name == "n_0000000000"
     assert await queue(admin, path) == [name]
+
+
+async def test_name_that_nobody_has_is_not_watched(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    """It can never appear; a watch set again on the next connection would wait for it all the same."""
+    await plant(admin, path, f"candidate-{32 * '0'}-")
+    lists = asyncio.Event()
+
+    def hold(request: Request) -> None:
+        if request.opcode == GET_CHILDREN and not lists.is_set():
+            proxy.freeze("up")
+            lists.set()
+
+    proxy = await intercept(on_frame=hold)
+    client = await connect(proxy.hosts)
+    async with Candidate(client, path) as candidate:
+        await soon(lists.wait())
+        assert {watched for _, watched in client.session.watch_callbacks} == {f"{path}/n_0000000001"}
+        proxy.thaw("up")
+        assert await soon(candidate.wait_placed()) == 1
 
 
 async def test_aiozk_leader_election_before_and_behind_ours(

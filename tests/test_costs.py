@@ -10,7 +10,7 @@ import pytest
 import aioelect
 from aioelect import Candidate, events
 from tests import elections, virtual
-from tests.elections import CREATE, EXISTS, GET_CHILDREN, GET_DATA, PING, T, contending, eventually, soon
+from tests.elections import CREATE, EXISTS, GET_CHILDREN, GET_DATA, PING, T, contending, eventually, is_settled, soon
 from tests.meter import EVENT, Frame, Meter
 from tests.zookeeper.test_virtual import client as virtual_client
 from tests.zookeeper.test_virtual import server as virtual_server
@@ -24,17 +24,12 @@ OTHER = f"candidate-{32 * '0'}-"
 """What the name of a contender of another library begins with."""
 
 
-async def plant(client: aioelect.Client, election: str, size: int, prefix: str = "n_") -> None:
+async def fill(client: aioelect.Client, election: str, size: int, prefix: str = "n_") -> None:
     """Contenders that do nothing, each with the same data."""
     await client.ensure_path(election)
     await asyncio.gather(
         *(client.create(f"{election}/{prefix}", b"planted", ephemeral=True, sequential=True) for _ in range(size))
     )
-
-
-def is_quiet(client: aioelect.Client) -> bool:
-    """Whether its contenders have asked all that they want to know."""
-    return not any(each._work for each in client.dependents if isinstance(each, Candidate))
 
 
 async def join(hosts: str, election: str) -> tuple[list[Frame], int | None]:
@@ -43,7 +38,7 @@ async def join(hosts: str, election: str) -> tuple[list[Frame], int | None]:
         meter.frames.clear()
         async with Candidate(client, election, identity="newcomer") as candidate:
             position = await soon(candidate.wait_placed())
-            await eventually(lambda: is_quiet(client))
+            await eventually(lambda: is_settled(client))
             return meter.work(), position
 
 
@@ -52,7 +47,7 @@ async def test_joining_costs_the_same_requests_and_bytes_among_10_and_among_1000
     async with aioelect.connect(hosts, session_timeout=T) as crowd:
         for size in SIZES:
             election = f"{path}/{size:05d}"
-            await plant(crowd, election, size)
+            await fill(crowd, election, size)
             cost, position = await join(hosts, election)
             assert position is None
             costs.append(cost)
@@ -66,7 +61,7 @@ async def test_behind_a_contender_that_cannot_be_guessed_a_list_tells(
 ) -> None:
     async with aioelect.connect(hosts, session_timeout=T) as crowd:
         for prefix in prefixes:
-            await plant(crowd, path, 1, prefix)
+            await fill(crowd, path, 1, prefix)
         cost, position = await join(hosts, path)
     assert position == 2
     wanted = [CREATE, GET_DATA, GET_DATA, EXISTS, GET_CHILDREN, *[GET_DATA] * (asked - 1)]
@@ -81,12 +76,12 @@ async def take_over(hosts: str, election: str, behind: int) -> list[Frame]:
         client = await stack.enter_async_context(aioelect.connect(meter.hosts, session_timeout=T))
         leader, heir = await stack.enter_async_context(contending([first, client], election))
         await heir.tape.wait(events.NextInLine)
-        await plant(crowd, election, behind)
-        await eventually(lambda: is_quiet(client))
+        await fill(crowd, election, behind)
+        await eventually(lambda: is_settled(client))
         meter.frames.clear()
         await leader.leave()
         await heir.elected()
-        await eventually(lambda: is_quiet(client))
+        await eventually(lambda: is_settled(client))
         return meter.work()
 
 
@@ -112,7 +107,7 @@ def test_standing_in_a_queue_costs_one_look_in_place_of_each_ping() -> None:
             clients = [await stack.enter_async_context(virtual_client(meter.hosts)) for meter in meters]
             for client in clients[:-1]:
                 await stack.enter_async_context(Candidate(client, "/election"))
-            await eventually(lambda: all(map(is_quiet, clients)))
+            await eventually(lambda: all(map(is_settled, clients)))
             for meter in meters:
                 meter.frames.clear()
             await asyncio.sleep(3600)

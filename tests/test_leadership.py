@@ -24,12 +24,16 @@ from tests.elections import (
     contending,
     eventually,
     expire,
+    is_settled,
     queue,
     soon,
 )
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+
+OTHER = f"candidate-{32 * '0'}-"
+"""What the name of a contender of another library begins with."""
 
 WORK = {GET_DATA, GET_CHILDREN, CREATE, DELETE}
 """What contenders ask the server beside renewals, pings, and looks ahead in place of pings."""
@@ -42,11 +46,6 @@ async def gone(client: aioelect.Client, path: str) -> None:
         return await queue(client, path) == []
 
     await eventually(empty)
-
-
-def is_settled(client: aioelect.Client) -> bool:
-    """Whether the client's contenders sleep, or lead: they have asked the server all that they want to know."""
-    return not any(dependent._work for dependent in client.dependents if isinstance(dependent, aioelect.Candidate))
 
 
 async def wipe(admin: aioelect.Client, path: str) -> None:
@@ -305,6 +304,45 @@ async def test_timeout_leaves_no_znode(connect: Connect, admin: aioelect.Client,
         assert "1 were before it" in str(raised.value)
         assert timeout <= took < timeout + PATIENCE / 2
         assert await queue(admin, path) == ["n_0000000000"]
+
+
+@pytest.mark.parametrize(
+    ("queued", "left", "position"),
+    [
+        (["n_", "n_", "n_"], {0, 1, 2}, None),
+        (["n_", "n_", "n_"], {1, 2}, None),
+        (["n_", "n_", "n_"], {0, 2}, 2),
+        (["n_", "n_", "n_"], {2}, 1),
+        (["n_", "n_", "n_"], {0}, 1),
+        (["n_", "n_", "n_"], set(), 0),
+        ([OTHER, "n_"], {0, 1}, 2),
+        (["n_", OTHER], {1}, 1),
+        ([OTHER], {0}, 1),
+        ([OTHER], set(), 0),
+    ],
+)
+async def test_now_or_never_knows_whether_anybody_is_before_it_though_it_may_not_count_them(
+    client: aioelect.Client,
+    admin: aioelect.Client,
+    path: str,
+    queued: list[str],
+    left: set[int],
+    position: int | None,
+) -> None:
+    await admin.ensure_path(path)
+    made = [await admin.create(f"{path}/{prefix}", ephemeral=True, sequential=True) for prefix in queued]
+    for number in set(range(len(made))) - left:
+        await admin.delete(made[number], force=True)
+    election = aioelect.leadership(client, path, timeout=0)
+    if position == 0:
+        async with election as leader:
+            assert leader.is_leader
+    else:
+        with pytest.raises(aioelect.ElectionTimeout) as raised:
+            async with election:
+                pytest.fail("it leads beside another")
+        assert raised.value.position == position
+    assert len(await queue(admin, path)) == len(left)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.5, None, float("inf")])

@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 import pytest
 
+from aioelect.cli.text import describe
+
 from .program import Program
 
 
@@ -40,3 +42,10 @@ def test_missing_extra_is_named(missing: str) -> None:
         f"aioelect: the command line needs {missing}, which is not installed here. "
         "Install it with: pip install 'aioelect[cli]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("position", "before"), [(0, "nobody is"), (1, "one is"), (2, "2 are"), (None, "two or more are")]
+)
+def test_how_many_are_before_a_contender_is_said_in_words(position: int | None, before: str) -> None:
+    assert describe({"event": "Queued", "position": position}) == f"queues: {before} before it"
