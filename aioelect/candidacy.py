@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """Where a candidacy stands."""
 
     OUT = "out"
