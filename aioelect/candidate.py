@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Self
 import anyio
 
 from aioelect import candidacy, events
-from aioelect.cleanup import finish
+from aioelect.cleanup import BOUND, finish
 from aioelect.control import Control
 from aioelect.errors import AuthenticationFailed, ClientClosed, ForeignContender, SequenceExhausted, SessionExpired
 from aioelect.events import OnEvent
@@ -113,7 +113,8 @@ class Candidate:
         self._changed = asyncio.Event()
         self._started = self._has_joined = False
         self._departed = False
-        self._leaving: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Future[None] | None = None
+        self._leave_until = 0.0
         self._withdrawing: asyncio.Task[None] | None = None
         self._told_lost: int | None = None
 
@@ -203,13 +204,21 @@ class Candidate:
         """Leaves the queue, or the leadership. Waits a second or so until the znode is gone; if no server confirms it by then,
         it goes at the next connection, or with the session. Idempotent."""
         self.depart()
+        interrupted: asyncio.CancelledError | None = None
+        if self._leaving is not None and self._withdrawing is None:
+            try:
+                await self._see_off(self._leaving)
+            except asyncio.CancelledError as e:
+                interrupted = e
         if self._withdrawing is None:
             self._withdrawing = asyncio.ensure_future(self._withdraw())
         await finish(self._withdrawing, bound=None)
+        if interrupted is not None:
+            raise interrupted
 
     def depart(self) -> None:
-        """Nobody acts on this candidacy any more: asks at once for the deletion of its znode, before all else that has to be
-        done, since somebody may be waiting for it. :meth:`withdraw` does the rest. Idempotent."""
+        """Nobody acts on this candidacy any more: asks for the deletion of its znode, before all else, since somebody may be
+        waiting for that. :meth:`withdraw` does the rest. Idempotent."""
         if self._departed:
             return
         self._departed = True
@@ -219,32 +228,53 @@ class Candidate:
         if place is not None and place.session_id == self.session.session_id:
             self._leaving = self._leave(place)
         if leader is not None:
-            leader._finish()
+            leader._conclude()
             if leader._reason is not None and leader._reason is not LossReason.RESIGNED:
                 self._tell_lost(leader.token, leader._reason)
         self._machine.receive([candidacy.Withdraw()])
         self.session.unobserve(self)
+
+    async def _see_off(self, leaving: asyncio.Future[None]) -> None:
+        """Waits until the znode is gone, or a second is over, and does nothing: servers and the next leader may need this CPU."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+
+        def end(_: object) -> None:
+            if not over.done():
+                over.set_result(None)
+
+        self._leave_until = loop.time() + BOUND
+        timer = loop.call_at(self._leave_until, end, None)
+        leaving.add_done_callback(end)
+        try:
+            await over
+        finally:
+            timer.cancel()
+            leaving.remove_done_callback(end)
+
+    async def _withdraw(self) -> None:
+        for leader in (self._heir, self._leader):
+            if leader is not None:
+                leader._unwatch()
         self._forget_watches()
         self._control.unwatch()
         if self._idle is not None:
             self._idle.cancel()
         for task in self._work:
             task.cancel()
-
-    async def _withdraw(self) -> None:
         place, self._place = self._place, None
         try:
             if self._work:
                 await asyncio.wait(self._work)
             if place is not None and self._leaving is not None:
-                gone = await finish(asyncio.shield(self._leaving))
+                gone = await finish(asyncio.shield(self._leaving), self._leave_until - asyncio.get_running_loop().time())
                 self.emit(events.Released, token=place.token, confirmed=gone)
         finally:
             self._release_lease()
             self.client.dependents.pop(self, None)
             self._wake()
 
-    def _leave(self, place: Place) -> asyncio.Task[None]:
+    def _leave(self, place: Place) -> asyncio.Future[None]:
         """Deletes the own znode; done when it is certainly gone, however long that takes."""
         handover = self._handover
         if handover is not None and handover.place == place:
@@ -318,6 +348,8 @@ class Candidate:
 
     def _pump(self) -> None:
         batch, self._inbox = self._inbox, []
+        if self._departed:
+            return
         try:
             self._outbox.extend(self._machine.receive(batch))
             while self._outbox:
@@ -540,7 +572,7 @@ class Candidate:
         heir, self._heir = self._heir, None
         if heir is not None and self._leader is None:
             heir._renounce()
-            heir._finish()
+            heir._unwatch()
         if self._taking_over is not None:
             self._taking_over.cancel()
             self._taking_over = None
@@ -552,6 +584,8 @@ class Candidate:
             self._kept = None
 
     def _renewed(self) -> None:
+        if self._departed:
+            return
         if self._leader is not None:
             self._leader._renewed()
             self.emit(events.Renewed, token=self._leader.token, remaining=self._leader.remaining())

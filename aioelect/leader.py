@@ -189,34 +189,34 @@ class Leader:
             if self._guard is not None:
                 self._guard.expire()
                 self._commit_to(self._session.world.clock() + self._candidate.drain)
-        if self._reason is not None:
-            return
-        self._reason = reason
-        if self._timer is not None:
-            self._timer.cancel()
-        self._candidate.emit(events.Losing, token=self.token, reason=reason, drain=self._candidate.drain)
-        self._ended.set_result(reason)
-        if self._body is not None:
-            self._body()
+        if self._reason is None:
+            self._reason = reason
+            self._candidate.emit(events.Losing, token=self.token, reason=reason, drain=self._candidate.drain)
+            self._ended.set_result(reason)
+            if self._body is not None:
+                self._body()
 
     def _renounce(self) -> None:
-        """Nobody acts on it any more: from here on the znode may go, and nothing is proven. :meth:`_finish` does the rest."""
+        """Nobody acts on it any more: from here on the znode may go, and nothing is proven. :meth:`_conclude` must follow."""
         self._over_at = self._session.world.clock()
         self._void = self._finished = True
-
-    def _finish(self) -> None:
-        """Ends the term, which was renounced, and the watch over it."""
-        if self._reason is None and self._begun and self._session.lease.remaining(self._over_at) == 0:
-            self._end(LossReason.DEADLINE_PASSED)  # a blocked loop: nobody could say so before
-        if self._guard is not None:
-            self._guard.release()
         if self._candidate.client.guard is not None:
             self._candidate.client.guard.release(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._reason is None:
+
+    def _conclude(self) -> None:
+        """Settles how the term, which was renounced, has ended."""
+        if self._reason is None and self._begun and self._session.lease.remaining(self._over_at) == 0:
+            self._end(LossReason.DEADLINE_PASSED)  # a blocked loop: nobody could say so before
+        elif self._reason is None:
             self._reason = LossReason.RESIGNED
             self._ended.set_result(self._reason)
+
+    def _unwatch(self) -> None:
+        """Nobody needs to watch the deadline any more."""
+        if self._guard is not None:
+            self._guard.release()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _watch_deadline(self) -> None:
         """Ends the term, if it has begun, ``drain`` before the deadline, unless that has moved by then."""
