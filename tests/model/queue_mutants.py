@@ -107,10 +107,13 @@ AT_ONCE = frozenset[int]()
 
 QUEUE_MUTANTS: dict[str, QueueModel] = {
     "names sorted as text": QueueModel(
-        contenders=2, laggards=AT_ONCE, dialect=TextDialect(NATIVE.name, NATIVE.prefix, NATIVE.pattern)
+        Faults(resignations=1),
+        settled=True,
+        prefixes=(OURS, OURS, OTHER),
+        dialect=TextDialect(NATIVE.name, NATIVE.prefix, NATIVE.pattern),
     ),
     "DELETED used before the own watch is confirmed": QueueModel(
-        Faults(expiries=1, deletions=1), contenders=2, laggards=AT_ONCE, shuffled=True, machine=LeadsUnwatched
+        Faults(wipes=1), contenders=2, laggards=AT_ONCE, shuffled=True, prefixes=(OTHER, OTHER), machine=LeadsUnwatched
     ),
     "SetWatches events taken one by one": QueueModel(
         Faults(disconnects=1, expiries=1, deletions=1), settled=True, shell=ShellFaults(splits_batches=True)

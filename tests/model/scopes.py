@@ -31,6 +31,9 @@ SCOPES: dict[str, Model[Any]] = {
     "queue: two enter, requests in any order": QueueModel(
         Faults(expiries=1, deletions=1), contenders=2, laggards=AT_ONCE, shuffled=True
     ),
+    "queue: two of one kind enter, a wipe, a disconnect, requests in any order": QueueModel(
+        Faults(disconnects=1, wipes=1), contenders=2, prefixes=ALIKE, laggards=AT_ONCE, shuffled=True
+    ),
     "queue: three stand, a disconnect, an expiry, a deletion": QueueModel(Faults(1, 1, 1), settled=True),
     "queue: three stand, two disconnects, an expiry": QueueModel(Faults(disconnects=2, expiries=1), settled=True),
     "queue: three stand, a wipe, a disconnect": QueueModel(Faults(disconnects=1, wipes=1), settled=True),
