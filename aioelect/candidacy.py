@@ -30,11 +30,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from aioelect.model import LossReason
 from aioelect.naming import LAST_SEQUENCE, Dialect
+from aioelect.value import value
 
 __all__ = [
     "TRANSITIONS",
@@ -99,12 +99,12 @@ class Refusal(enum.Enum):
 # Events
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Enter:
     """Contend."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entered:
     """The own znode was created."""
 
@@ -113,7 +113,7 @@ class Entered:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OwnSeen:
     """The watch on the own znode was set; ``alive`` says whether it was there."""
 
@@ -121,7 +121,7 @@ class OwnSeen:
     alive: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Listed:
     """The names in the election folder."""
 
@@ -129,7 +129,7 @@ class Listed:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PredecessorSeen:
     """The watch on ``name`` was set, or, where nobody is there, was not."""
 
@@ -138,12 +138,12 @@ class PredecessorSeen:
     occupant: Occupant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Idle:
     """Nothing has been sent for some time, so that something should be, or the session would not be touched."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AheadSeen:
     """Whether ``name``, which stood before the predecessor or would have, was there."""
 
@@ -152,19 +152,19 @@ class AheadSeen:
     alive: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Deleted:
     """A watched znode was deleted."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SessionEnded:
     """The session that the own znode belonged to has ended."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Withdraw:
     """Contend no longer."""
 
@@ -176,14 +176,14 @@ Event: TypeAlias = (
 # Commands
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Create:
     """Make the own znode, on whatever session lives, and answer ``Entered``."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WatchOwn:
     """Set a watch on the own znode and answer ``OwnSeen``."""
 
@@ -191,14 +191,14 @@ class WatchOwn:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ListFolder:
     """List the folder and answer ``Listed``."""
 
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WatchPredecessor:
     """Set a watch on ``name`` and answer ``PredecessorSeen``."""
 
@@ -206,7 +206,7 @@ class WatchPredecessor:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LookAhead:
     """Look whether ``name`` is there, without a watch, and answer ``AheadSeen``."""
 
@@ -214,26 +214,26 @@ class LookAhead:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Announce:
     """Tell how many are before us (None: two or more); at 1 the lease should be kept warm."""
 
     position: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Exorcise:
     """Delete the ghost ``name``; its watch is set, so the deletion comes back as ``Deleted``."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lead:
     """Nobody is before us."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Lose:
     """The own znode is gone, or may not be used any more; ``requeue`` says that a new ``Create`` follows."""
 
@@ -241,7 +241,7 @@ class Lose:
     requeue: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refuse:
     """This folder can't be used, because of ``name``; the candidacy has ended."""
 

@@ -15,10 +15,10 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aioelect.errors import AioelectError, ClientClosed, SessionExpired, ZooKeeperError
+from aioelect.value import value
 from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder
@@ -30,7 +30,7 @@ log = logging.getLogger("aioelect.election")
 _NAME = re.compile(r"(?:step-down|hand-over)-([0-9a-f]{16})-(?:([^/]+)-)?\d{10}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Request:
     """The leader with this token shall step down, in favour of the contender with the znode ``successor`` if one is named."""
 

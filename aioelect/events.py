@@ -7,9 +7,9 @@ from a handler goes to the event loop's exception handler and changes nothing el
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aioelect.model import LossReason
+from aioelect.value import record
 
 __all__ = [
     "ClientEvent",
@@ -36,14 +36,14 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Event:
     """Something happened at the monotonic time ``at``."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ElectionEvent(Event):
     """Something happened to one contender of one election."""
 
@@ -51,7 +51,7 @@ class ElectionEvent(Event):
     identity: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Queued(ElectionEvent):
     """The contender stands in the queue with ``position`` others before it: 0 for nobody; None for two or more, which are not
     counted, since that costs as much as the queue is long."""
@@ -61,14 +61,14 @@ class Queued(ElectionEvent):
     position: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class NextInLine(ElectionEvent):
     """Only the leader is before this contender; it keeps its lease warm from here on."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class HandoverDelayed(ElectionEvent):
     """Nobody is before this contender, but the last leader did not end by itself: it waits for ``delay`` seconds."""
 
@@ -76,7 +76,7 @@ class HandoverDelayed(ElectionEvent):
     delay: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Elected(ElectionEvent):
     """The contender leads. ``trigger`` is when the event that made it so was read: the takeover took ``at - trigger``."""
 
@@ -85,7 +85,7 @@ class Elected(ElectionEvent):
     trigger: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Renewed(ElectionEvent):
     """The lease was proven anew: leadership holds for ``remaining`` more seconds."""
 
@@ -93,17 +93,17 @@ class Renewed(ElectionEvent):
     remaining: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Suspended(ElectionEvent):
     """The connection broke. The contender keeps its place while the session lives."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Resumed(ElectionEvent):
     """The same session goes on on a new connection."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Losing(ElectionEvent):
     """The term ends; the body is being cancelled and has ``drain`` seconds to unwind."""
 
@@ -112,7 +112,7 @@ class Losing(ElectionEvent):
     drain: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Lost(ElectionEvent):
     """The contender leads no longer, or lost its place in the queue (``token`` tells which znode)."""
 
@@ -120,7 +120,7 @@ class Lost(ElectionEvent):
     reason: LossReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Overrun(ElectionEvent):
     """The body runs on, though its deadline has passed: it blocks the event loop, or refuses cancellation.
 
@@ -140,7 +140,7 @@ class Overrun(ElectionEvent):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Released(ElectionEvent):
     """The znode is gone by our own hand (``confirmed``), or will go at the next connection or with the session."""
 
@@ -148,14 +148,14 @@ class Released(ElectionEvent):
     confirmed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class ClientEvent(Event):
     """Something happened to the connection or the session of a client."""
 
     session_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Connected(ClientEvent):
     """A new session was opened, with the negotiated ``session_timeout`` in seconds."""
 
@@ -163,7 +163,7 @@ class Connected(ClientEvent):
     session_timeout: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Disconnected(ClientEvent):
     """The connection to ``server`` ended because of ``why``; the session lives on."""
 
@@ -171,14 +171,14 @@ class Disconnected(ClientEvent):
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Reconnected(ClientEvent):
     """The session was resumed on ``server``."""
 
     server: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Unreachable(ClientEvent):
     """No server could be reached in one round of attempts; the next round starts in ``retry_in`` seconds."""
 
@@ -186,12 +186,12 @@ class Unreachable(ClientEvent):
     retry_in: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Expired(ClientEvent):
     """ZooKeeper ended the session. The client opens a new one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Closed(ClientEvent):
     """The client was closed."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
+
+from aioelect.value import value
 
 __all__ = ["Contender", "LossReason", "Standing", "Timing"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Contender:
     """One znode in the queue.
 
@@ -26,7 +28,7 @@ class Contender:
     pid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Standing:
     """The queue at one moment, in the order in which contenders will lead."""
 
@@ -71,7 +73,7 @@ _SHARES = {"renew_every": 0.1, "margin": 0.05, "drain": 0.1}
 """The usual part of the session timeout."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timing:
     """The times, in seconds, that keep two leaders apart. Checked on construction: ``ValueError`` names what to change.
 

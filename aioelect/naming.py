@@ -15,8 +15,10 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from aioelect.value import value
 
 __all__ = ["LAST_SEQUENCE", "NATIVE", "Dialect", "Queue", "ZnodeData", "check_identity", "check_path"]
 
@@ -35,7 +37,7 @@ MAX_PID = 2**32 - 1
 _NUMBERED = re.compile(r"(?:\d{10,}|-\d{9,})\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dialect:
     """The names that we create and the names that we recognise as contenders."""
 
@@ -67,7 +69,7 @@ class Dialect:
         return Queue(tuple(name for _, name in numbered), tuple(sorted(foreign)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Queue:
     """The contenders of a folder in the order of their sequence numbers, and the numbered names that are none."""
 
@@ -116,7 +118,7 @@ def check_identity(identity: str) -> str:
     return identity
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ZnodeData:
     """What a contender writes into its znode, once, when it is made.
 

@@ -13,10 +13,11 @@ import ssl as tls
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Protocol
 
+from aioelect.value import value
 from aioelect.watchdog import WATCHDOG, Guardian, boottime
 
 __all__ = ["Address", "Clock", "Dial", "Resolve", "World", "boottime"]
@@ -79,7 +80,7 @@ async def resolve_name(host: str, port: int) -> Sequence[Address]:
 _resolvers = ThreadPoolExecutor(4, "aioelect resolver")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class World:
     """Everything that is not computed."""
 

@@ -11,13 +11,13 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from aiozk import exc, protocol
 
 from aioelect.errors import ConnectionLoss, Executed, ServerSilent
 from aioelect.ports import Address, Clock
+from aioelect.value import value
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.hosts import format_address
 
@@ -42,7 +42,7 @@ SUPPORTED = (3, 6, 0)
 """What aiozk's feature tests see: the oldest server that we support, since the protocol does not tell its version."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reply:
     """A successful answer; ``sent`` and ``acknowledged`` are clock readings from before the write and after the read."""
 
@@ -64,7 +64,7 @@ class Owner(Protocol):
         """The connection is no more; called once."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """Any answer: ``request`` is None for a ping, ``record`` is None for an error, ``error`` is 0 for success."""
 
@@ -76,7 +76,7 @@ class Answer:
     acknowledged: float
 
 
-@dataclass(slots=True)
+@value
 class _Pending:
     xid: int
     request: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiozk import exc, protocol
@@ -13,6 +12,7 @@ from aiozk import exc, protocol
 from aioelect.cleanup import finish
 from aioelect.errors import ClientClosed, ConnectionLoss, Executed, SessionExpired
 from aioelect.naming import ZnodeData
+from aioelect.value import value
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.session import Session
@@ -20,7 +20,7 @@ from aioelect.zookeeper.session import Session
 __all__ = ["Folder", "Listing", "Place", "Znode"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Place:
     """A contender's znode: its name in the folder, its czxid, and the session that owns it."""
 
@@ -29,7 +29,7 @@ class Place:
     session_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Znode:
     """What was found under a name; ``created`` in seconds since the epoch."""
 
@@ -40,7 +40,7 @@ class Znode:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Listing:
     """The children of a folder, and the folder's czxid: in another folder at the same path, names mean other znodes."""
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from aioelect.naming import check_path
 from aioelect.ports import Address
+from aioelect.value import value
 
 __all__ = ["DEFAULT_PORT", "Hosts"]
 
 DEFAULT_PORT = 2181
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hosts:
     """The servers of one ensemble, and the path that all paths of a client are below ("" for none)."""
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aiozk import exc, protocol
 
+from aioelect.value import value
 from aioelect.zookeeper.client import Client, Stat
 
 __all__ = ["Check", "Create", "Delete", "Done", "Operation", "Refused", "Set", "commit"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Check:
     """Goes on only if the znode exists, in this version (-1: any)."""
 
@@ -21,7 +21,7 @@ class Check:
     version: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Create:
     """Makes a znode."""
 
@@ -32,7 +32,7 @@ class Create:
     acl: Sequence[Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Set:
     """Writes a znode that has this version (-1: any)."""
 
@@ -41,7 +41,7 @@ class Set:
     version: int = -1
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delete:
     """Deletes a znode that has this version (-1: any)."""
 
@@ -52,7 +52,7 @@ class Delete:
 Operation = Check | Create | Set | Delete
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Done:
     """What one operation has done: the path (of a sequential znode, the one that it got), and after a set the stat.
 
@@ -63,7 +63,7 @@ class Done:
     stat: Stat | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """Nothing was done, because the operation at ``index`` was refused with ``error`` (``aiozk.exc``)."""
 

@@ -7,7 +7,6 @@ read here: what comes from a server may be anything, and costs no more than the 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 from aiozk import exc, protocol
@@ -16,6 +15,8 @@ from aiozk.protocol.primitives import Buffer, Int, UString, Vector
 from aiozk.protocol.request import Request
 from aiozk.protocol.response import Response
 from aiozk.protocol.transaction import MultiHeader
+
+from aioelect.value import value
 
 __all__ = [
     "AUTH_XID",
@@ -176,7 +177,7 @@ def watches_asked(request: Any) -> int:
     return int(bool(getattr(request, "watch", False)))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ConnectReply:
     """The answer to a connect request; ``session_id`` 0 says that the session has ended. ``timeout`` in seconds."""
 
