@@ -6,6 +6,8 @@
         ...  # runs only while this process leads, and is cancelled when it does not
 """
 
+from typing import TYPE_CHECKING
+
 from aioelect import errors, events
 from aioelect.candidate import Candidate
 from aioelect.errors import (
@@ -34,10 +36,38 @@ from aioelect.fencing import Transaction
 from aioelect.leader import Leader
 from aioelect.leadership import campaign, leadership
 from aioelect.model import Contender, LossReason, Standing, Timing
-from aioelect.observer import Standings, get_standing, observe
-from aioelect.switchover import hand_over, step_down
 from aioelect.zookeeper.client import Client, connect
-from aioelect.zookeeper.security import Digest, Gssapi, SaslDigestMd5
+
+if TYPE_CHECKING:
+    from aioelect.observer import Standings, get_standing, observe
+    from aioelect.switchover import hand_over, step_down
+    from aioelect.zookeeper.security.digest import Digest
+    from aioelect.zookeeper.security.gss import Gssapi
+    from aioelect.zookeeper.security.sasl import SaslDigestMd5
+else:
+    _LATER = {
+        "Digest": "aioelect.zookeeper.security.digest",
+        "Gssapi": "aioelect.zookeeper.security.gss",
+        "SaslDigestMd5": "aioelect.zookeeper.security.sasl",
+        "Standings": "aioelect.observer",
+        "get_standing": "aioelect.observer",
+        "hand_over": "aioelect.switchover",
+        "observe": "aioelect.observer",
+        "step_down": "aioelect.switchover",
+    }
+
+    def __getattr__(name):
+        """Imports what contenders do without when it is first asked for. (A type checker that saw this would allow any name.)"""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        found = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+        return found
+
+    def __dir__():
+        return __all__
+
 
 __all__ = [
     "AioelectError",

@@ -6,15 +6,14 @@ A test, or a simulation, passes its own; :class:`World` holds the real ones.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import concurrent.futures
+import functools
 import random
 import socket
 import ssl as tls
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import field
-from functools import partial
 from typing import Protocol
 
 from aioelect.value import value
@@ -67,17 +66,25 @@ async def dial_tcp(
 
 async def resolve_name(host: str, port: int) -> Sequence[Address]:
     """``getaddrinfo``, unless ``host`` is an IP address; in threads of its own, since the event loop's may all be busy."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(_resolvers, lookup)
-    else:
+    if _is_ip_address(host):
         return [(host, port)]
+    lookup = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_resolvers(), lookup)
     return list(dict.fromkeys((str(info[4][0]), int(info[4][1])) for info in found))
 
 
-_resolvers = ThreadPoolExecutor(4, "aioelect resolver")
+def _is_ip_address(host: str) -> bool:
+    """As ``ipaddress`` has it, which takes a millisecond to import."""
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host.partition("%")[0])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@functools.cache
+def _resolvers() -> concurrent.futures.Executor:
+    return concurrent.futures.ThreadPoolExecutor(4, "aioelect resolver")
 
 
 @value

@@ -70,9 +70,10 @@ def test_public_names_are_exactly_these() -> None:
     assert set(aioelect.__all__) == PUBLIC
     assert len(aioelect.__all__) == len(PUBLIC)
     assert list(aioelect.__all__) == sorted(aioelect.__all__)
+    assert dir(aioelect) == aioelect.__all__
     visible = {name for name in vars(aioelect) if not name.startswith("_")}
     submodules = {name.removeprefix("aioelect.").partition(".")[0] for name in MODULES} | {"testing", "cli"}
-    assert visible - submodules <= PUBLIC
+    assert visible - submodules - {"TYPE_CHECKING"} <= PUBLIC
 
 
 @pytest.mark.parametrize("name", ["aioelect", *MODULES])

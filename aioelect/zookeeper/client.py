@@ -7,11 +7,11 @@ knows them; they raise aiozk's exceptions (``aiozk.exc``), of which ours are sub
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import ssl as tls
 from collections import OrderedDict
 from collections.abc import Generator, Sequence
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -23,7 +23,6 @@ from aiozk.recipes.proxy import RecipeProxy
 from aioelect.cleanup import finish
 from aioelect.errors import ConnectionLoss, Executed
 from aioelect.events import OnEvent
-from aioelect.guard.parent import Guard, Guarding, check_guarding
 from aioelect.model import Timing
 from aioelect.naming import MAX_ENCODED, check_path
 from aioelect.ports import World
@@ -36,9 +35,10 @@ from aioelect.zookeeper.security import Auth, Tls
 from aioelect.zookeeper.security.auth import check_auth
 from aioelect.zookeeper.security.tls import FilePath, KeyPassword
 from aioelect.zookeeper.session import Session
-from aioelect.zookeeper.will import Testator
 
 if TYPE_CHECKING:
+    from aioelect.guard.parent import Guard, Guarding
+
     # aiozk has no types: a checker that saw its class would take any misspelt call for granted.
     _ZKClient = object
 else:
@@ -113,7 +113,6 @@ class Client(_ZKClient):
         for name, value in (("timeout", timeout), ("request_timeout", request_timeout)):
             if value is not None:
                 _check_seconds(name, value)
-        check_guarding(guard)
         self._timeout = timeout
         credentials = check_auth(auth)
         encryption = Tls.parse(ssl, ssl_ca, ssl_cert, ssl_key, ssl_key_password, server_hostname)
@@ -122,7 +121,7 @@ class Client(_ZKClient):
             timeout=session_timeout,
             request_timeout=request_timeout,
             allow_read_only=allow_read_only,
-            timing=partial(Timing.derive, tick_time=tick_time, renew_every=renew_every, margin=margin),
+            timing=functools.partial(Timing.derive, tick_time=tick_time, renew_every=renew_every, margin=margin),
             auth=credentials,
             tls=encryption,
             on_event=on_event,
@@ -131,17 +130,30 @@ class Client(_ZKClient):
         self._authenticates = bool(auth) or ssl_cert is not None or isinstance(ssl, tls.SSLContext)
         self.default_acl = list(default_acl) if default_acl else make_acl(acl, authenticated=self._authenticates)
         self.stat_cache: OrderedDict[str, Stat] = OrderedDict()
-        self.recipes: Any = RecipeProxy(self)
         self.janitor = Janitor(self.session)
         self.renewals = Renewals(self.session)
-        self.guard = Guard(guard) if guard else None
-        if self.guard is not None:
-            self._testator = Testator(self.session, self.guard, credentials, encryption)
+        self.guard = None if guard is False else self._make_guard(guard, credentials, encryption)
         self.dependents: dict[Dependent, None] = {}
         self.closing = False
 
     def __repr__(self) -> str:
         return f"<Client of {self.session!r}>"
+
+    def _make_guard(self, guarding: Guarding, credentials: Sequence[Auth], encryption: Tls | None) -> Guard | None:
+        """What it takes is imported only where it is wanted."""
+        from aioelect.guard.parent import Guard, check_guarding
+        from aioelect.zookeeper.will import Testator
+
+        check_guarding(guarding)
+        guard = Guard(guarding) if guarding else None
+        if guard is not None:
+            self._testator = Testator(self.session, guard, credentials, encryption)
+        return guard
+
+    @functools.cached_property
+    def recipes(self) -> Any:
+        """aiozk's recipes; they are imported at the first use."""
+        return RecipeProxy(self)
 
     # Life
 

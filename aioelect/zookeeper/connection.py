@@ -78,6 +78,8 @@ class Answer:
 
 @value
 class _Pending:
+    """A request that waits for its answer."""
+
     xid: int
     request: Any
     sent: float

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from aioelect.guard.parent import Guard, TlsFiles, Will
 from aioelect.zookeeper import wire
-from aioelect.zookeeper.security import Auth, Digest, Tls
+from aioelect.zookeeper.security import Auth, Tls
+from aioelect.zookeeper.security.digest import Digest
 from aioelect.zookeeper.security.secret import without_newline
 from aioelect.zookeeper.security.tls import FilePath
 from aioelect.zookeeper.session import HOPELESS, Session

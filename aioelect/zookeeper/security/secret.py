@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 __all__ = ["Secret", "without_newline"]
 
@@ -24,7 +23,7 @@ class Secret:
             raise ValueError("give exactly one of password, password_file and password_env")
         if password is not None and not isinstance(password, str):
             raise TypeError(f"password must be a str, not {type(password).__name__}")
-        self._path = None if password_file is None else Path(password_file)
+        self._path = None if password_file is None else os.fspath(password_file)
         self._variable = password_env
         try:
             self._given = None if password is None else password.encode()
@@ -44,9 +43,10 @@ class Secret:
         """The password, without the newline at the end of a file. Raises ``OSError`` where there is none now."""
         if self._given is not None:
             return self._given
-        where, value = str(self._path or f"${self._variable}"), b""
+        where, value = self._path or f"${self._variable}", b""
         if self._path is not None:
-            value = without_newline(self._path.read_bytes())
+            with open(self._path, "rb") as file:
+                value = without_newline(file.read())
         elif self._variable is not None:
             if self._variable not in os.environ:
                 raise FileNotFoundError(errno.ENOENT, "there is no such environment variable", where)
