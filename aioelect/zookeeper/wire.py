@@ -6,12 +6,15 @@ read here: what comes from a server may be anything, and costs no more than the 
 
 from __future__ import annotations
 
+import functools
+import itertools
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from aiozk import exc, protocol
 from aiozk.protocol.part import Part
-from aiozk.protocol.primitives import Buffer, Int, UString, Vector
+from aiozk.protocol.primitives import Bool, Buffer, Int, Long, UString, Vector
 from aiozk.protocol.request import Request
 from aiozk.protocol.response import Response
 from aiozk.protocol.transaction import MultiHeader
@@ -263,29 +266,84 @@ def _response(opcode: int) -> Any:
     return kind
 
 
+_Reader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
+"""Takes a packet, and where in it a value begins; gives the value, and where that ends."""
+
+_Filler: TypeAlias = Callable[[dict[str, Any], bytes, int], int]
+"""Puts fields of a record into a dictionary, from a packet and where in it they begin; gives where they end."""
+
+_NUMBERS = (Bool, Int, Long)
+
+
 def _read(kind: Any, payload: bytes, at: int) -> tuple[Any, int]:
     """A record or a field of one, as aiozk describes it, and where it ends.
 
     Raises ``Malformed``, whatever the parsers of single fields raise.
     """
     try:
-        if issubclass(kind, Part):
-            values = {}
-            for name, field in kind.parts:
-                values[name], at = _read(field, payload, at)
-            return kind(**values), at
-        if issubclass(kind, Buffer):
-            return _read_bytes(payload, at)
-        if issubclass(kind, UString):
-            return _read_text(payload, at)
-        if hasattr(kind, "item_class"):
-            return _read_vector(kind.item_class, payload, at)
-        value, at = kind.parse(payload, at)
+        return _reader(kind)(payload, at)
     except Malformed:
         raise
     except Exception as e:  # struct's, the codec's, and those of record types that others have made
         raise Malformed(f"{kind.__name__} can't be read ({type(e).__name__}: {e})") from e
-    return value, at
+
+
+@functools.cache
+def _reader(kind: Any) -> _Reader:
+    """What reads such a value."""
+    if issubclass(kind, Part):
+        return _record_reader(kind)
+    if issubclass(kind, Buffer):
+        return _read_bytes
+    if issubclass(kind, UString):
+        return _read_text
+    if hasattr(kind, "item_class"):
+        return functools.partial(_read_vector, kind.item_class)
+    reader: _Reader = kind.parse
+    return reader
+
+
+def _record_reader(kind: Any) -> _Reader:
+    """What reads a record: numbers that stand side by side in one go, as all eleven of a stat do."""
+    fillers: list[_Filler] = []
+    for are_numbers, parts in itertools.groupby(kind.parts, lambda part: part[1] in _NUMBERS):
+        if are_numbers:
+            fillers.append(_fill_numbers(dict(parts)))
+        else:
+            fillers += [_fill_one(name, _reader(field)) for name, field in parts]
+
+    def read(payload: bytes, at: int) -> tuple[Any, int]:
+        values: dict[str, Any] = {}
+        for fill in fillers:
+            at = fill(values, payload, at)
+        return make(values), at
+
+    def make(values: dict[str, Any]) -> Any:
+        if kind.__init__ is not Part.__init__:
+            return kind(**values)
+        record = kind.__new__(kind)
+        record.__dict__ = values
+        return record
+
+    return read
+
+
+def _fill_numbers(fields: dict[str, Any]) -> _Filler:
+    numbers = struct.Struct("!" + "".join(field.fmt for field in fields.values()))
+
+    def fill(values: dict[str, Any], payload: bytes, at: int) -> int:
+        values.update(zip(fields, numbers.unpack_from(payload, at), strict=True))
+        return at + numbers.size
+
+    return fill
+
+
+def _fill_one(name: str, reader: _Reader) -> _Filler:
+    def fill(values: dict[str, Any], payload: bytes, at: int) -> int:
+        values[name], at = reader(payload, at)
+        return at
+
+    return fill
 
 
 def _read_bytes(payload: bytes, at: int) -> tuple[bytes | None, int]:
@@ -314,9 +372,9 @@ def _read_vector(kind: Any, payload: bytes, at: int) -> tuple[list[Any], int]:
         raise Malformed(f"a list of {count} where {len(payload) - at} bytes are left")
     if issubclass(kind, UString):
         return _read_names(count, payload, at)
-    items = []
+    items, read = [], _reader(kind)
     for _ in range(count):
-        item, at = _read(kind, payload, at)
+        item, at = read(payload, at)
         items.append(item)
     return items, at
 
