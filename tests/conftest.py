@@ -15,6 +15,7 @@ from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 _numbers = itertools.count()
 
 STARTS_SERVERS = {
+    "cli/test_bench.py",
     "cli/test_demo.py",
     "testing/test_zookeeper.py",
     "tests/test_benchmarks.py",

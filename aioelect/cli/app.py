@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from aioelect.cli.bench import bench
 from aioelect.cli.demo import demo
 from aioelect.cli.step_down import step_down
 
@@ -19,5 +20,6 @@ def app() -> None:
     """
 
 
+app.add_command(bench)
 app.add_command(demo)
 app.add_command(step_down)

@@ -20,25 +20,21 @@ from rich.console import Console
 
 import aioelect
 from aioelect.cli import signals
-from aioelect.cli.options import check_hosts
+from aioelect.cli.options import session_timeout, tell_error
 from aioelect.cli.screen import LiveScreen, PlainScreen, Silence, show_summary
+from aioelect.cli.server import CAN_NOT_START, Choice, server
 from aioelect.cli.show import Show
 from aioelect.cli.text import clean
 from aioelect.cli.verdict import Summary, judge
 from aioelect.cli.worker import Setting
 from aioelect.errors import ZooKeeperError
-from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.recorder import LeadershipRecorder
-from aioelect.testing.zookeeper import ZooKeeperNotFound, ZooKeeperServer, ZooKeeperStartFailed
 from aioelect.zookeeper.hosts import Hosts
 
 __all__ = ["demo"]
 
 CONNECT_TIMEOUT = 10.0
 """Seconds within which the servers must be reached."""
-
-SHORTEST, LONGEST = 0.5, 60.0
-"""Session timeouts, seconds, that may be asked for. In less, an ordinary pause of a busy machine looks like a death."""
 
 MOST = 50
 """Contenders: each is a process."""
@@ -48,8 +44,7 @@ MOST = 50
 class Options:
     """What was asked for on the command line."""
 
-    hosts: str | None
-    zookeeper: bool
+    server: Choice
     contenders: int
     rounds: int
     session_timeout: float
@@ -64,19 +59,8 @@ def _check_contenders(context: click.Context, parameter: click.Parameter, value:
     return value
 
 
-def _check_session_timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not SHORTEST <= value <= LONGEST:  # nan is in no range
-        raise click.BadParameter(f"{value:g} s is out of range: give {SHORTEST:g} to {LONGEST:g}")
-    return value
-
-
 @click.command()
-@click.option(
-    "--hosts", metavar="HOSTS", callback=check_hosts, help="Use these servers, such as zk1:2181,zk2:2181/app."
-)
-@click.option(
-    "--zookeeper", is_flag=True, help="Start a real ZooKeeper (it needs Java) instead of the embedded server."
-)
+@server
 @click.option(
     "--contenders",
     type=int,
@@ -92,15 +76,7 @@ def _check_session_timeout(context: click.Context, parameter: click.Parameter, v
     show_default=True,
     help="In each, a leader resigns, one is killed, and one is cut off.",
 )
-@click.option(
-    "--session-timeout",
-    type=float,
-    metavar="SECONDS",
-    callback=_check_session_timeout,
-    default=2.0,
-    show_default=True,
-    help="How long ZooKeeper waits for one that died or was cut off.",
-)
+@session_timeout(2.0, help="How long ZooKeeper waits for one that died or was cut off.")
 @click.option("--json", "as_json", is_flag=True, help="Print nothing but a summary, as JSON; times are in seconds.")
 def demo(
     hosts: str | None, zookeeper: bool, contenders: int, rounds: int, session_timeout: float, as_json: bool
@@ -114,16 +90,14 @@ def demo(
     The exit status is 0 if every takeover happened, no two led at once, and tokens grew; 1 if not; 2 for bad arguments.
     Ctrl-C leaves nothing running.
     """
-    if hosts is not None and zookeeper:
-        raise click.UsageError("--hosts and --zookeeper exclude each other: which servers shall it be?")
-    options = Options(hosts, zookeeper, contenders, rounds, session_timeout, as_json)
+    options = Options(Choice(hosts, zookeeper), contenders, rounds, session_timeout, as_json)
     try:
         summary = signals.run(_run(options))
     except signals.Signalled as e:
         click.echo(f"aioelect demo: {e.name}, all contenders have left", err=True)
         sys.exit(e.status)
-    except (aioelect.AioelectError, ZooKeeperError, ZooKeeperNotFound, ZooKeeperStartFailed) as e:
-        click.echo(f"aioelect demo: {clean(str(e))}", err=True)
+    except (aioelect.AioelectError, ZooKeeperError, *CAN_NOT_START) as e:
+        tell_error("demo", e)
         sys.exit(1)
     sys.exit(0 if summary.ok else 1)
 
@@ -132,7 +106,7 @@ async def _run(options: Options) -> Summary:
     console = Console()
     async with contextlib.AsyncExitStack() as stack:
         records = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aioelect-demo-")))
-        hosts = await stack.enter_async_context(_server(options))
+        hosts = await stack.enter_async_context(options.server.serve())
         election = f"/aioelect-demo-{secrets.token_hex(4)}"
         await stack.enter_async_context(_prepared(hosts, election, options.session_timeout))
         setting = Setting(Hosts.parse(hosts), election, options.session_timeout, records)
@@ -146,19 +120,6 @@ async def _run(options: Options) -> Summary:
     else:
         show_summary(console, summary, options.session_timeout)
     return summary
-
-
-@asynccontextmanager
-async def _server(options: Options) -> AsyncIterator[str]:
-    """Gives the hosts string of the server, or servers, to use."""
-    if options.hosts is not None:
-        yield options.hosts
-    elif options.zookeeper:
-        async with ZooKeeperServer(max_session_timeout=LONGEST) as zookeeper:
-            yield zookeeper.hosts
-    else:
-        async with EmbeddedServer(tick_time=0.1, max_session_timeout=LONGEST) as embedded:
-            yield embedded.hosts
 
 
 @asynccontextmanager
@@ -181,10 +142,8 @@ async def _prepared(hosts: str, election: str, session_timeout: float) -> AsyncI
 
 
 def _screen(options: Options, console: Console, hosts: str) -> Silence:
-    server = "a real ZooKeeper" if options.zookeeper else "ZooKeeper" if options.hosts else "an embedded server"
-    title = (
-        f"{options.contenders} contenders on {server} at {clean(hosts)}, session timeout {options.session_timeout:g} s"
-    )
+    where = f"{options.server} at {clean(hosts)}"
+    title = f"{options.contenders} contenders on {where}, session timeout {options.session_timeout:g} s"
     if options.json:
         return Silence()
     lively = console.is_terminal and not console.is_dumb_terminal
@@ -192,10 +151,9 @@ def _screen(options: Options, console: Console, hosts: str) -> Silence:
 
 
 def _asked(options: Options) -> dict[str, Any]:
-    server = "hosts" if options.hosts else "zookeeper" if options.zookeeper else "embedded"
     return {
         "aioelect": version("aioelect"),
-        "server": server,
+        "server": options.server.name,
         "contenders": options.contenders,
         "rounds": options.rounds,
         "session_timeout": options.session_timeout,

@@ -1,22 +1,31 @@
-"""Options that several commands share: which servers, and who we are to them."""
+"""Options that several commands share: which servers, and who we are to them; and what is said when these say no."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import click
 
-import aioelect
 from aioelect.cli.text import clean
 from aioelect.naming import check_path
+from aioelect.testing.cluster import Cluster
+from aioelect.testing.jute import Code
 from aioelect.zookeeper.hosts import Hosts
 
-__all__ = ["check_election", "check_hosts", "connect", "connection"]
+__all__ = [
+    "LONGEST",
+    "check_hosts",
+    "check_path_option",
+    "identity",
+    "make_cluster",
+    "required_hosts",
+    "session_timeout",
+    "tell_error",
+]
 
-SESSION_TIMEOUT = 2.0
-"""Seconds, or what the servers grant: what a command has made goes so long after it, should it die."""
+SHORTEST, LONGEST = 0.5, 60.0
+"""Session timeouts, seconds, that may be asked for. In less, an ordinary pause of a busy machine looks like a death."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,18 +40,44 @@ def check_hosts(context: click.Context, parameter: click.Parameter, value: str |
     return value
 
 
-def check_election(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """For ``callback``: refuses what is no path of an election."""
-    try:
-        return check_path(value, "election path")
-    except ValueError as e:
-        raise click.BadParameter(str(e)) from None
+def check_path_option(what: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """For ``callback``: refuses what is no path of a znode; ``what`` it is for."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                check_path(value, what)
+            except ValueError as e:
+                raise click.BadParameter(str(e)) from None
+        return value
+
+    return check
 
 
-_OPTIONS = (
-    click.option(
-        "--hosts", metavar="HOSTS", required=True, callback=check_hosts, help="Such as zk1:2181,zk2:2181/app."
-    ),
+def _check_session_timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if not SHORTEST <= value <= LONGEST:  # nan is in no range
+        raise click.BadParameter(f"{value:g} s is out of range: give {SHORTEST:g} to {LONGEST:g}")
+    return value
+
+
+def session_timeout(default: float, help: str) -> Callable[[F], F]:
+    """Adds the option of that name."""
+    return click.option(
+        "--session-timeout",
+        type=float,
+        metavar="SECONDS",
+        callback=_check_session_timeout,
+        default=default,
+        show_default=True,
+        help=help,
+    )
+
+
+required_hosts = click.option(
+    "--hosts", metavar="HOSTS", required=True, callback=check_hosts, help="Such as zk1:2181,zk2:2181/app."
+)
+
+_IDENTITY = (
     click.option("--tls", is_flag=True, help="Speak TLS, and trust the system's CAs or that of --ca."),
     click.option("--ca", metavar="FILE", help="The CAs to trust, PEM."),
     click.option("--cert", metavar="FILE", help="Our certificate, PEM."),
@@ -55,42 +90,23 @@ _OPTIONS = (
 )
 
 
-def connection(command: F) -> F:
-    """Adds the options; the command gets them as keywords, and passes them to :func:`connect`."""
-    for option in reversed(_OPTIONS):
+def identity(command: F) -> F:
+    """Adds the options that say who we are; the command gets them as keywords, and passes them to :func:`make_cluster`."""
+    for option in reversed(_IDENTITY):
         command = option(command)
     return command
 
 
-def connect(
-    hosts: str,
-    timeout: float,
-    *,
-    tls: bool,
-    ca: str | None,
-    cert: str | None,
-    key: str | None,
-    server_hostname: str | None,
-    user: str | None,
-    sasl: bool,
-    password_file: str | None,
-    password_env: str | None,
-) -> AbstractAsyncContextManager[aioelect.Client]:
-    """A client as the options of :func:`connection` say. Raises ``click.UsageError`` for what can't be."""
-    if user is None and (sasl or password_file or password_env):
-        raise click.UsageError("a password is of no use without a name: give --user as well")
-    kind = aioelect.SaslDigestMd5 if sasl else aioelect.Digest
+def make_cluster(hosts: str, **identity: Any) -> Cluster:
+    """The servers, as the options of :func:`identity` say. Raises ``click.UsageError`` for what can't be."""
     try:
-        return aioelect.connect(
-            hosts,
-            session_timeout=SESSION_TIMEOUT,
-            timeout=timeout,
-            ssl=True if tls else None,
-            ssl_ca=ca,
-            ssl_cert=cert,
-            ssl_key=key,
-            server_hostname=server_hostname,
-            auth=() if user is None else kind(user, password_file=password_file, password_env=password_env),
-        )
+        return Cluster(hosts, **identity)
     except (ValueError, ModuleNotFoundError) as e:
         raise click.UsageError(clean(str(e))) from None
+
+
+def tell_error(command: str, error: Exception) -> None:
+    """One line on stderr, with what to do about it if that can be told."""
+    is_refused = getattr(error, "error_code", None) == Code.NO_AUTH  # as aiozk notes what a server has answered
+    hint = ": what is there is protected, give its credentials (--user or --cert)" if is_refused else ""
+    click.echo(f"aioelect {command}: {clean(str(error))}{hint}", err=True)

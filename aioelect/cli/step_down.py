@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import click
 
 import aioelect
 from aioelect.cli import signals
-from aioelect.cli.options import check_election, connect, connection
+from aioelect.cli.options import check_path_option, identity, make_cluster, required_hosts, tell_error
 from aioelect.cli.text import clean
 from aioelect.errors import ZooKeeperError
+from aioelect.testing.cluster import Cluster
 
 __all__ = ["step_down"]
 
+SESSION_TIMEOUT = 2.0
+"""Seconds, or what the servers grant: the request goes so long after this command, should it die."""
+
 
 @click.command()
-@click.argument("election", callback=check_election)
+@click.argument("election", callback=check_path_option("election path"))
 @click.option("--to", metavar="IDENTITY", help="Who shall lead next; by default, whoever is next in line.")
 @click.option(
     "--timeout",
@@ -28,7 +31,8 @@ __all__ = ["step_down"]
     show_default=True,
     help="When to give up, and take the request back.",
 )
-@connection
+@required_hosts
+@identity
 def step_down(election: str, hosts: str, to: str | None, timeout: float, **identity: Any) -> None:
     """Ask the leader of ELECTION to step down.
 
@@ -36,19 +40,14 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float, **ident
 
     The exit status is 0 if that has happened, 1 if not, 2 for bad arguments.
     """
-    client = connect(hosts, timeout, **identity)
+    cluster = make_cluster(hosts, **identity)
     try:
-        new = signals.run(_switch(client, election, to, timeout))
+        new = signals.run(_switch(cluster, election, to, timeout))
     except signals.Signalled as e:
         click.echo(f"aioelect step-down: {e.name}, the request was taken back", err=True)
         sys.exit(e.status)
     except (aioelect.AioelectError, ZooKeeperError) as e:
-        hint = (
-            ""
-            if type(e).__name__ != "NoAuth"
-            else ": this election is protected, give its credentials (--user or --cert)"
-        )
-        click.echo(f"aioelect step-down: {clean(str(e))}{hint}", err=True)
+        tell_error("step-down", e)
         sys.exit(1)
     if new is None:
         click.echo(f"nobody leads {clean(election)} now: nobody else contends")
@@ -56,10 +55,8 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float, **ident
         click.echo(f"{clean(new.identity)} leads {clean(election)} with token {new.token:#x}")
 
 
-async def _switch(
-    connecting: AbstractAsyncContextManager[aioelect.Client], election: str, to: str | None, timeout: float
-) -> aioelect.Contender | None:
-    async with connecting as client:
+async def _switch(cluster: Cluster, election: str, to: str | None, timeout: float) -> aioelect.Contender | None:
+    async with cluster.connect(session_timeout=SESSION_TIMEOUT, timeout=timeout) as client:
         if to is None:
             return await aioelect.step_down(client, election, timeout=timeout)
         return await aioelect.hand_over(client, election, to, timeout=timeout)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
-import json
-import sys
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from aioelect.cli.contender import FAREWELL, RESIGN
+from aioelect.testing.cluster import Cluster
+from aioelect.testing.contender import Part
+from aioelect.testing.process import ContenderProcess
 from aioelect.testing.proxy import FaultProxy
 from aioelect.zookeeper.hosts import Hosts
 
@@ -87,8 +85,7 @@ class Worker:
         self._report = report
         self._network = contextlib.AsyncExitStack()
         self._proxies: list[FaultProxy] = []
-        self._process: Process | None = None
-        self._reading: asyncio.Task[None] | None = None
+        self._process: ContenderProcess | None = None
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as stack:
@@ -116,47 +113,34 @@ class Worker:
         hosts = ",".join(proxy.hosts for proxy in self._proxies) + setting.hosts.chroot
         self._turn(State.STARTING, time.monotonic())
         self.token = None
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "aioelect.cli.contender"),
-            *("--hosts", hosts, "--election", setting.election, "--identity", self.identity),
-            *("--session-timeout", str(setting.session_timeout), "--recorder", str(setting.records)),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the demo alone, which then lets everybody leave in good order
+        part = Part(
+            Cluster(hosts), setting.election, self.identity, setting.session_timeout, records=str(setting.records)
         )
+        self._process = await ContenderProcess.start(part, self._receive)
         self.pid = self._process.pid
-        self._reading = asyncio.create_task(self._read(self._process))
+        self._process.join()
 
     async def stop(self) -> None:
         """Lets the process leave, and kills it when it takes too long; nothing when there is none."""
-        process = self._process
-        if process is None:
-            return
-        assert process.stdin is not None  # noqa: S101  # asked for above
-        self._turn(State.LEFT, time.monotonic())
-        process.stdin.close()
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FAREWELL + 1):
-                    await process.wait()
-        finally:
-            await self._end(process)
+        if self._process is not None:
+            self._turn(State.LEFT, time.monotonic())
+            await self._process.leave()
+            self._process, self.connected = None, False
 
     # What is done to it
 
     def resign(self) -> None:
         """Tells it to step down, and to queue again."""
         assert self._process is not None  # noqa: S101  # it leads
-        assert self._process.stdin is not None  # noqa: S101  # asked for above
-        self._process.stdin.write(RESIGN)
+        self._process.resign()
+        self._process.join()
 
     async def kill(self) -> float:
         """Kills the process with SIGKILL; gives the time just before."""
         assert self._process is not None  # noqa: S101  # it leads
-        process, at = self._process, time.monotonic()
-        self._turn(State.KILLED, at)
-        await self._end(process)
+        self._turn(State.KILLED, time.monotonic())
+        at = await self._process.kill()
+        self._process, self.connected = None, False
         return at
 
     def disconnect(self, *, silently: bool) -> float:
@@ -178,15 +162,6 @@ class Worker:
 
     # What it says
 
-    async def _read(self, process: Process) -> None:
-        assert process.stdout is not None  # noqa: S101  # asked for above
-        async for line in process.stdout:
-            self._receive(json.loads(line))
-        await process.wait()
-        if self.state not in (State.KILLED, State.LEFT):
-            self.error = self.error or f"exit status {process.returncode}"
-            self._receive({"event": "Ended", "at": time.monotonic()})
-
     def _receive(self, event: dict[str, Any]) -> None:
         name, at = event["event"], event["at"]
         if self.state in (State.KILLED, State.LEFT):
@@ -200,18 +175,11 @@ class Worker:
             self.proven_until = at + event["remaining"]
         elif name == "Failed":
             self.error = event["error"]
+        elif name == "Ended":
+            self.error = self.error or f"exit status {event['status']}"
         if self.state is State.JOINING and not self.cut:
             self.token = None
         self._report(self, event)
 
     def _turn(self, state: State, at: float) -> None:
         self.state, self.since = state, at
-
-    async def _end(self, process: Process) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        if self._reading is not None:
-            await self._reading
-        self._process, self._reading = None, None
-        self.connected = False

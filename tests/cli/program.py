@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-MARK = "AIOELECT_TEST_MARK"
+from tests.processes import MARK, marked
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,4 @@ class Program:
 
     def processes(self) -> list[str]:
         """The command lines of all processes that this run has started, itself included."""
-        mark = f"{MARK}={self._mark}".encode()
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if mark in (process / "environ").read_bytes().split(b"\0"):
-                    found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:  # gone, or a zombie
-                continue
-        return found
+        return list(marked(self._mark).values())

@@ -22,6 +22,7 @@ async def test_version(program: Program) -> None:
 async def test_help_names_the_commands(program: Program) -> None:
     outcome = await program.run("--help")
     assert outcome.status == 0
+    assert re.search(r"bench +Measure how fast leadership changes hands on your servers\.", outcome.out)
     assert re.search(r"demo +Watch leaders come and go\.", outcome.out)
     assert re.search(r"step-down +Ask the leader of ELECTION to step down\.", outcome.out)
 

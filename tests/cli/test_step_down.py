@@ -62,7 +62,7 @@ async def test_a_protected_election_needs_credentials(
         await first.elected()
         outcome = await program.run("step-down", path, "--hosts", hosts)
         assert outcome.status == 1
-        assert "NoAuth: this election is protected, give its credentials" in outcome.err
+        assert "NoAuth: what is there is protected, give its credentials" in outcome.err
         password = ("--password-file", str(tmp_path / "password"))
         outcome = await program.run("step-down", path, "--hosts", hosts, "--user", "app", *password)
         assert (outcome.status, outcome.err) == (0, "")
