@@ -14,15 +14,18 @@ from click.testing import CliRunner
 import aioelect
 from aioelect.cli.bench import bench
 from aioelect.testing import Cluster, EmbeddedServer
-from aioelect.testing.zookeeper import free_ports
+from aioelect.testing.zookeeper import ZooKeeperServer, free_ports
 from tests import elections
 from tests.elections import Connect
+from tests.zookeeper import conftest as secured
+from tests.zookeeper.certificates import Authority
 
 from .program import Program
 from .test_demo import until
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+authority, strict_zookeeper = secured.authority, secured.strict_zookeeper
 
 QUICK = ("--rounds", "3", "--kills", "2", "--session-timeout", "1")
 
@@ -105,6 +108,35 @@ async def test_protected_servers(program: Program, connect: Connect, hosts: str,
     assert (outcome.status, outcome.err) == (0, "")
     assert "5e(ret" not in outcome.out
     assert await app.get_children(path) == []
+
+
+async def test_tls_and_a_certificate(program: Program, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    signed = authority.sign("client@localhost")
+    identity = ("--tls", "--ca", str(authority.ca), "--cert", str(signed.cert), "--key", str(signed.key))
+    async with EmbeddedServer(tick_time=0.2, ssl=authority.server_context(demands_certificate=True)) as server:
+        folder = ("--hosts", server.hosts, "--election-folder", "/bench")
+        outcome = await program.run("bench", *folder, *QUICK, *identity)
+        assert (outcome.status, outcome.err) == (0, "")
+        assert "│ kill -9, with a guard │ 2 │" in " ".join(outcome.out.split())
+        assert "bench" not in server.tree.node("/").children
+    assert program.processes() == []
+
+
+async def test_sasl(
+    program: Program, strict_zookeeper: ZooKeeperServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("puresasl")
+    found = tmp_path / "found.json"
+    monkeypatch.setenv("PASSWORD_OF_BOB", "builder's")
+    identity = ("--user", "bob", "--sasl", "--password-env", "PASSWORD_OF_BOB", "--acl", "creator")
+    arguments = ("--hosts", strict_zookeeper.hosts, "--json", str(found), *QUICK, *identity)
+    outcome = await program.run("bench", *arguments)
+    assert (outcome.status, outcome.err) == (0, "")
+    said = json.loads(found.read_text())
+    assert (len(said["samples"]["handover"]), len(said["samples"]["kill"])) == (3, 1)
+    assert said["samples"]["kill_guard"] or "a guard" in said["notes"][0]  # where it can't know such credentials
+    assert "builder's" not in outcome.out + found.read_text()
 
 
 async def test_the_time_limit(program: Program, tmp_path: Path) -> None:
