@@ -8,16 +8,19 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from aioelect.testing.zookeeper import ZooKeeperNotFound, ZooKeeperServer
-from benchmarks import handover, idle, joining, many, outages, queue_length, startup, takeover
-from benchmarks.ensemble import Ensemble
-from benchmarks.report import Result, describe_machine, load, markdown, save, show
+from benchmarks import guard, handover, idle, joining, many, outages, queue_length, startup, takeover
+from benchmarks.ensemble import MAX_SESSION_TIMEOUT, Ensemble
+from benchmarks.publish import publish
+from benchmarks.report import Result, describe_machine, load, save, show
 from benchmarks.setting import Setting
 from benchmarks.systems import SYSTEMS, available
 
@@ -25,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Result]]] = {
     "handover": handover.run,
     "queue_length": queue_length.run,
     "outages": outages.run,
+    "guard": guard.run,
     "startup": startup.run,
     "joining": joining.run,
     "takeover": takeover.run,
@@ -32,13 +36,34 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Result]]] = {
     "many": many.run,
 }
 
-NEEDS_ENSEMBLE = {"handover", "outages"}
-
-README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- results: python -m benchmarks --publish -->", "<!-- end of results -->"
+ENSEMBLE = ("handover", "outages", "guard")
+"""What needs the ensemble: one after the other, for one of them kills members."""
 
 
 def main() -> int:
+    options = _parse()
+    logging.disable()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    out = options.out or Path(tempfile.mkdtemp(prefix="aioelect-benchmarks-"))
+    if options.replay:
+        results, machine = load(options.replay)
+        for result in results:
+            show(console, result)
+        is_complete = True
+    else:
+        try:
+            results, machine, is_complete = _run(options, console, out / "results.json")
+        except ZooKeeperNotFound as e:
+            print(e, file=sys.stderr)
+            return 2
+    _draw(console, results, out, options.format)
+    if options.publish and is_complete:
+        publish(results, machine)
+        console.print("published: benchmarks/results.json, the plots, benchmarks/README.md and README.md")
+    return 0 if is_complete else 1
+
+
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="a few rounds of everything, in less than a minute: no numbers to quote"
@@ -54,50 +79,67 @@ def main() -> int:
     )
     parser.add_argument("--format", default="png", choices=["png", "svg"], help="of the plots (default: png)")
     parser.add_argument("--replay", type=Path, metavar="JSON", help="runs nothing: tables and plots of earlier samples")
-    parser.add_argument("--publish", action="store_true", help="writes tables and plots into benchmarks/README.md")
+    parser.add_argument(
+        "--publish", action="store_true", help="writes samples, tables and plots into benchmarks/ and the README"
+    )
     options = parser.parse_args()
-    logging.disable()
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    out = options.out or Path(tempfile.mkdtemp(prefix="aioelect-benchmarks-"))
-    if options.replay:
-        results, machine = load(options.replay)
-        for result in results:
-            show(console, result)
-    else:
-        try:
-            results, machine = _run(options, console, out / "results.json")
-        except ZooKeeperNotFound as e:
-            print(e, file=sys.stderr)
-            return 2
-    _draw(console, results, out, options.format)
-    if options.publish:
-        _publish(results, machine)
-    return 0
+    if options.publish and (options.quick or options.only or options.system):
+        parser.error("--publish replaces all that is published: leave --quick, --only and --system out")
+    return options
 
 
-def _run(options: argparse.Namespace, console: Console, path: Path) -> tuple[list[Result], dict[str, str]]:
+def _run(options: argparse.Namespace, console: Console, path: Path) -> tuple[list[Result], dict[str, str], bool]:
+    """The results, what they were measured on, and whether nothing is missing."""
     began, machine = time.monotonic(), describe_machine()
-    wanted = options.only or list(BENCHMARKS)
+    wanted = [name for name in BENCHMARKS if options.only is None or name in options.only]
     systems, missing = available(options.system)
     for why in missing:
         console.print(f"left out: {why}", style="yellow", markup=False, highlight=False)
     results: list[Result] = []
+    failed = False
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(ZooKeeperServer(tick_time=2.0))
-        ensemble = stack.enter_context(Ensemble()) if NEEDS_ENSEMBLE.intersection(wanted) else None
+        server = stack.enter_context(ZooKeeperServer(tick_time=2.0, max_session_timeout=MAX_SESSION_TIMEOUT))
+        ensemble = stack.enter_context(Ensemble()) if set(ENSEMBLE).intersection(wanted) else None
         progress = stack.enter_context(Progress(*columns, console=console, transient=True))
         setting = Setting(server, ensemble, systems, progress, options.quick)
-        for name in wanted:
-            begun = time.monotonic()
-            for result in BENCHMARKS[name](setting):
-                result.notes += [why for why in missing if name == "outages" or "guard" not in why]
+        for name, found, why, took in _run_all(wanted, setting):
+            if why:
+                failed = True
+                console.print(f"{name} failed: {why}", style="red", markup=False, highlight=False)
+            for result in found:
+                result.notes += missing
                 results.append(result)
                 show(console, result)
                 save(path, results, machine)
-            console.print(f"{name}: {time.monotonic() - begun:.0f} s\n", highlight=False)
+            console.print(f"{name}: {took:.0f} s\n", highlight=False)
     console.print(f"{time.monotonic() - began:.0f} s; raw samples: {path}", highlight=False, soft_wrap=True)
-    return results, machine
+    return results, machine, not failed
+
+
+Outcome = tuple[str, list[Result], str, float]
+"""The name of a benchmark, its results, why it failed if it did, and the seconds that it took."""
+
+
+def _run_all(wanted: Sequence[str], setting: Setting) -> Iterator[Outcome]:
+    """In turn; in quick mode, where no time is worth anything, those that share no server's members side by side."""
+    if not setting.quick:
+        yield from (_run_one(name, setting) for name in wanted)
+        return
+    lanes = [[name for name in wanted if (name in ENSEMBLE) is there] for there in (True, False)]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(lambda lane: [_run_one(name, setting) for name in lane], lane) for lane in lanes]
+        for lane in running:
+            yield from lane.result()
+
+
+def _run_one(name: str, setting: Setting) -> Outcome:
+    began = time.monotonic()
+    try:
+        found, why = BENCHMARKS[name](setting), ""
+    except Exception:  # the others have taken minutes, and their numbers are good
+        found, why = [], traceback.format_exc()
+    return name, found, why, time.monotonic() - began
 
 
 def _draw(console: Console, results: list[Result], out: Path, suffix: str) -> None:
@@ -106,18 +148,8 @@ def _draw(console: Console, results: list[Result], out: Path, suffix: str) -> No
     except ImportError as e:
         console.print(f"no plots: {e} (pip install --group bench)", style="yellow", highlight=False)
         return
-    for name in draw(results, out, suffix).values():
+    for name in draw(results, out, suffix):
         console.print(f"plot: {out / name}", highlight=False, soft_wrap=True)
-
-
-def _publish(results: list[Result], machine: dict[str, str]) -> None:
-    """Replaces what stands between the two marks."""
-    from benchmarks.plots import draw
-
-    plots = {name: f"plots/{file}" for name, file in draw(results, README.parent / "plots").items()}
-    text = README.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    README.write_text(f"{before}{BEGIN}\n\n{markdown(results, machine, plots)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

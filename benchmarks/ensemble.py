@@ -8,13 +8,16 @@ from typing import Self
 
 from aioelect.testing.zookeeper import ZooKeeperServer, free_ports
 
-__all__ = ["Ensemble"]
+__all__ = ["MAX_SESSION_TIMEOUT", "Ensemble"]
+
+MAX_SESSION_TIMEOUT = 60.0
+"""Seconds, the longest that servers grant here."""
 
 _PROPERTIES = {"zookeeper.fastleader.maxNotificationInterval": "500"}
 
 
 class Ensemble:
-    """A context manager. ``tick_time`` in seconds; sessions of 2 ticks to 40 s."""
+    """A context manager. ``tick_time`` in seconds; sessions of 2 ticks to the longest."""
 
     def __init__(self, tick_time: float = 0.4) -> None:
         ports = free_ports(6)
@@ -22,7 +25,7 @@ class Ensemble:
         self.members = [
             ZooKeeperServer(
                 tick_time=tick_time,
-                max_session_timeout=40,
+                max_session_timeout=MAX_SESSION_TIMEOUT,
                 config={"initLimit": 10, "syncLimit": 10, **addresses},
                 properties=_PROPERTIES,
                 member_id=number + 1,
@@ -41,6 +44,11 @@ class Ensemble:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def hosts(self) -> str:
+        """All members."""
+        return ",".join(member.hosts for member in self.members)
 
     def wait_ready(self) -> None:
         """Returns when all members serve."""

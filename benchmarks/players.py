@@ -101,9 +101,15 @@ class Player:
         """SIGSTOP."""
         self._process.send_signal(signal.SIGSTOP)
 
+    def dismiss(self) -> None:
+        """Lets it end, which takes a while."""
+        if self._input >= 0:
+            os.close(self._input)
+            self._input = -1
+
     def close(self, within: float = 5.0) -> None:
-        """Lets it end, or kills it when it takes too long."""
-        os.close(self._input)
+        """Waits until it has ended, and kills it when that takes too long."""
+        self.dismiss()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(within)
         self.kill()
@@ -177,8 +183,14 @@ class Pair:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.dismiss()
         for player in (self.waiter, self.leader):
             player.close()
+
+    def dismiss(self) -> None:
+        """Lets both end, which takes a while."""
+        for player in (self.waiter, self.leader):
+            player.dismiss()
 
     def begin(self) -> None:
         """Returns when one leads, and the other watches it."""

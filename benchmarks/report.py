@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.stats import format_seconds, summarise
 from benchmarks.systems import FLOOR, System
 
-__all__ = ["Result", "describe_machine", "latency_rows", "load", "markdown", "save", "show"]
+__all__ = ["LATENCY_HEAD", "Result", "describe_machine", "latency_rows", "load", "markdown", "save", "show", "table"]
 
 
 @dataclass
@@ -84,12 +84,12 @@ def _version(name: str) -> str:
 
 
 def show(console: Console, result: Result) -> None:
-    table = Table(title=result.title, title_style="bold", title_justify="left")
+    shown = Table(title=result.title, title_style="bold", title_justify="left")
     for index, column in enumerate(result.head):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        shown.add_column(column, justify="left" if index == 0 else "right")
     for row in result.rows:
-        table.add_row(*row)
-    console.print(table)
+        shown.add_row(*row)
+    console.print(shown)
     for note in result.notes:
         console.print(f"  {note}", style="yellow", markup=False, highlight=False)
 
@@ -99,11 +99,16 @@ def markdown(results: Sequence[Result], machine: Mapping[str, str], plots: Mappi
     lines = [" · ".join(f"{name}: {value}" for name, value in machine.items()), ""]
     for result in results:
         lines += [f"### {result.title}", "", result.method, ""]
-        lines += [_row(result.head), _row(["---"] + ["--:"] * (len(result.head) - 1)), *map(_row, result.rows), ""]
+        lines += [*table(result.head, result.rows), ""]
         lines += [f"- {note}" for note in result.notes] + ([""] if result.notes else [])
         if result.name in plots:
             lines += [f"![{result.title}]({plots[result.name]})", ""]
     return "\n".join(lines)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of Markdown."""
+    return [_row(head), _row(["---"] + ["--:"] * (len(head) - 1)), *map(_row, rows)]
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -111,9 +116,19 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def save(path: Path, results: Sequence[Result], machine: Mapping[str, str]) -> None:
+    """One line for each result."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"machine": dict(machine), "results": [asdict(result) for result in results]}
-    path.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    lines = ",\n".join(json.dumps(_rounded(asdict(result))) for result in results)
+    path.write_text(f'{{"machine": {json.dumps(dict(machine))},\n"results": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to six digits: the clock gives no more."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    return [_rounded(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def load(path: Path) -> tuple[list[Result], dict[str, str]]:

@@ -43,8 +43,8 @@ class Setting:
 
     @property
     def systems(self) -> list[System]:
-        """Those that differ when nothing fails."""
-        return [system for system in self.all_systems if not system.for_outages]
+        """Those that differ when nobody is killed."""
+        return [system for system in self.all_systems if not system.is_for_kills]
 
     def some(self, quick: T, full: T) -> T:
         return quick if self.quick else full
@@ -82,6 +82,8 @@ class Setting:
             for pair in pairs:
                 pair.begin()
             yield pairs
+            for pair in pairs:
+                pair.dismiss()  # all at once
 
     def interleave(self, what: str, pairs: Sequence[Pair], rounds: int, warm_up: int) -> dict[str, list[float]]:
         """Hand-overs of all pairs in turns, in a new order each round, so that whatever else happens on this machine happens to

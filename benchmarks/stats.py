@@ -1,31 +1,12 @@
-"""What is said about a list of samples."""
+"""What is said about a list of samples, for people."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-__all__ = ["Summary", "format_bytes", "format_seconds", "percentile", "summarise"]
+from aioelect.testing.latency import percentile, summarise
 
-
-def percentile(samples: Sequence[float], part: float) -> float:
-    """The smallest sample that ``part`` (0 to 1) of all do not exceed."""
-    ordered = sorted(samples)
-    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    count: int
-    median: float
-    p99: float
-    worst: float
-
-
-def summarise(samples: Sequence[float]) -> Summary:
-    """Raises ``IndexError`` where there is no sample."""
-    return Summary(len(samples), percentile(samples, 0.5), percentile(samples, 0.99), max(samples))
+__all__ = ["format_bytes", "format_seconds", "percentile", "summarise"]
 
 
 def format_seconds(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import inspect
 import os
 import shutil
 import subprocess
@@ -15,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aioelect
 from aioelect.testing.zookeeper import find_zookeeper
 
 __all__ = ["FLOOR", "SYSTEMS", "Missing", "System", "available", "environment"]
@@ -41,16 +39,18 @@ class System:
     needs: Sequence[str] = ()
     is_raw: bool = False
     """Only the fastest possible exchange of messages: no library, no recovery from anything."""
-    for_outages: bool = False
-    """Differs from another system after faults alone."""
+    is_for_kills: bool = False
+    """Differs from another system when its process is killed, and never else."""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.module == "benchmarks.peers.ours"
 
     def command(self) -> list[str]:
         """The player's, without options. Raises ``Missing``."""
         for package in self.needs:
             if importlib.util.find_spec(package) is None:
                 raise Missing(f"{self.title}: {package} is not installed (pip install --group bench)")
-        if self.variant == "guard" and "guard" not in inspect.signature(aioelect.connect).parameters:
-            raise Missing(f"{self.title}: aioelect.connect() has no guard= yet")
         command = _curator() if self.module == "CuratorPlayer" else [sys.executable, "-m", self.module]
         return [*command, *(("--variant", self.variant) if self.variant else ())]
 
@@ -70,7 +70,7 @@ SYSTEMS = (
     System("bare", "bare asyncio", "benchmarks.peers.bare", "#b8b8b8", is_raw=True),
     System("aioelect", "aioelect", "benchmarks.peers.ours", "#d1495b"),
     System("uvloop", "aioelect, uvloop", "benchmarks.peers.ours", "#edae49", variant="uvloop", needs=["uvloop"]),
-    System("guard", "aioelect, guard", "benchmarks.peers.ours", "#8d1f32", variant="guard", for_outages=True),
+    System("guard", "aioelect, guard", "benchmarks.peers.ours", "#8d1f32", variant="guard", is_for_kills=True),
     System("aiozk", "aiozk LeaderElection", "benchmarks.peers.stock", "#00798c", _hex("candidate-{}-")),
     System("kazoo", "kazoo Election", "benchmarks.peers.threads", "#30638e", _hex("{}__lock__"), needs=["kazoo"]),
     System("latch", "Curator LeaderLatch", "CuratorPlayer", "#6a994e", _uuid("_c_{}-latch-"), variant="latch"),

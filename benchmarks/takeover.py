@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 
 from benchmarks.players import Lookout, Player
 from benchmarks.relay import Relay
@@ -28,14 +27,13 @@ def run(setting: Setting) -> list[Result]:
         with contextlib.ExitStack() as stack:
             relays = [stack.enter_context(Relay(setting.server.hosts)) for _ in range(3)]
             lookout = stack.enter_context(contextlib.closing(Lookout([setting.server])))
-            players = []
-            for relay in relays[:2]:
-                player = Player(system, relay.hosts, election, SESSION_TIMEOUT)
-                players.append(stack.enter_context(contextlib.closing(player)))
+            starting = [Player(system, relay.hosts, election, SESSION_TIMEOUT) for relay in relays[:2]]
+            leader, heir = (stack.enter_context(contextlib.closing(player)) for player in starting)
+            for player in (leader, heir):
                 player.expect("ready")
-                player.tell("join")
-                if len(players) == 1:
-                    player.expect("leads")
+            leader.tell("join")
+            leader.expect("leads")
+            heir.tell("join")
             lookout.wait_watched(election)
             crowd = stack.enter_context(RawClient(relays[2].hosts))
             own = crowd.contend([f"{election}/{system.prefix()}" for _ in range(size - 2)])
@@ -44,11 +42,13 @@ def run(setting: Setting) -> list[Result]:
             for relay in relays:
                 relay.wait_quiet()
             before = [relay.count for relay in relays]
-            players[0].tell("leave")
-            players[1].expect("leads")
-            time.sleep(0.2)
+            leader.tell("leave")
+            heir.expect("leads")
+            leader.expect("left")
+            for relay in relays:
+                relay.wait_quiet()
             counts = [relay.count - earlier for relay, earlier in zip(relays, before, strict=True)]
-            for player in players:
+            for player in (leader, heir):
                 player.kill()
         samples.setdefault(system.name, {})[str(size)] = {
             "left": counts[0].requests + counts[0].answers,

@@ -1,9 +1,8 @@
-"""aioelect: ``async with aioelect.leadership(...)``. Variants: ``uvloop``, and ``guard`` where ``connect()`` has it."""
+"""aioelect: ``async with aioelect.leadership(...)``. Variants: ``uvloop`` and ``guard``."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import aioelect
 from benchmarks.peers.player import Options, now, parse_options, tell
@@ -11,8 +10,8 @@ from benchmarks.peers.tasks import play
 
 
 async def run(options: Options) -> None:
-    more: dict[str, Any] = {"guard": True} if options.variant == "guard" else {}
-    async with aioelect.connect(options.hosts, session_timeout=options.session_timeout, **more) as client:
+    guard = options.variant == "guard"
+    async with aioelect.connect(options.hosts, session_timeout=options.session_timeout, guard=guard) as client:
 
         async def turn(leave: asyncio.Event) -> None:
             async with aioelect.leadership(client, options.election):
