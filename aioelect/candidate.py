@@ -267,7 +267,9 @@ class Candidate:
             if self._work:
                 await asyncio.wait(self._work)
             if place is not None and self._leaving is not None:
-                gone = await finish(asyncio.shield(self._leaving), self._leave_until - asyncio.get_running_loop().time())
+                gone = await finish(
+                    asyncio.shield(self._leaving), self._leave_until - asyncio.get_running_loop().time()
+                )
                 self.emit(events.Released, token=place.token, confirmed=gone)
         finally:
             self._release_lease()

@@ -45,8 +45,10 @@ class Janitor:
         await asyncio.shield(self.begin(path, session_id))
 
     def begin(self, path: str, session_id: int) -> asyncio.Future[None]:
-        """As :meth:`delete`, for somebody who waits in a way of his own; the request is written before this returns, if there is a
-        connection."""
+        """Writes the request before it returns, if there is a connection; done when :meth:`delete` would return.
+
+        To be shielded by whoever awaits it: others may.
+        """
         key = (session_id, path)
         gone = self._going.get(key)
         if gone is None:
