@@ -222,17 +222,22 @@ class Candidate:
         if self._departed:
             return
         self._departed = True
-        leader, place = self._leader or self._heir, self._place
+        leader = self._leader or self._heir
         if leader is not None:
             leader._renounce()
-        if place is not None and place.session_id == self.session.session_id:
-            self._leaving = self._leave(place)
+        self._begin_to_leave()
         if leader is not None:
             leader._conclude()
             if leader._reason is not None and leader._reason is not LossReason.RESIGNED:
                 self._tell_lost(leader.token, leader._reason)
         self._machine.receive([candidacy.Withdraw()])
         self.session.unobserve(self)
+
+    def _begin_to_leave(self) -> None:
+        place = self._place
+        if place is not None and self._leaving is None and place.session_id == self.session.session_id:
+            self._leaving = self._leave(place)
+            self._leave_until = asyncio.get_running_loop().time() + BOUND
 
     async def _see_off(self, leaving: asyncio.Future[None]) -> None:
         """Waits until the znode is gone, or a second is over, and does nothing: servers and the next leader may need this CPU."""
@@ -243,7 +248,6 @@ class Candidate:
             if not over.done():
                 over.set_result(None)
 
-        self._leave_until = loop.time() + BOUND
         timer = loop.call_at(self._leave_until, end, None)
         leaving.add_done_callback(end)
         try:
@@ -262,14 +266,14 @@ class Candidate:
             self._idle.cancel()
         for task in self._work:
             task.cancel()
-        place, self._place = self._place, None
         try:
             if self._work:
                 await asyncio.wait(self._work)
+            self._begin_to_leave()  # in case that the znode was just being made
+            place, self._place = self._place, None
             if place is not None and self._leaving is not None:
-                gone = await finish(
-                    asyncio.shield(self._leaving), self._leave_until - asyncio.get_running_loop().time()
-                )
+                left = self._leave_until - asyncio.get_running_loop().time()
+                gone = await finish(asyncio.shield(self._leaving), left)
                 self.emit(events.Released, token=place.token, confirmed=gone)
         finally:
             self._release_lease()

@@ -725,7 +725,7 @@ async def test_four_turns_after_the_connection_broke_at_any(victim: Victim, trou
 async def test_while_the_server_is_silent(victim: Victim) -> None:
     """What is not done within the bound of a clean-up is done later."""
     async with set_scene() as scene:
-        with mock.patch.object(finish, "__defaults__", (0.02,)):
+        with mock.patch.object(finish, "__defaults__", (0.02,)), mock.patch.object(candidate, "BOUND", 0.02):
             assert await sweep(scene, victim, trouble=Run.lose_time, gaps=[0]) >= VICTIMS[victim][0]
             assert await sweep(scene, victim, by_turns=True, trouble=Run.lose_time, gaps=[0]) >= VICTIMS[victim][1]
 
@@ -753,7 +753,7 @@ _exit = _Body.end
     ("target", "name", "mutant", "victim", "by_turns", "complaint"),
     [
         pytest.param(Folder, "_hunt", _nothing, enters_alone, True, "ghosts", id="no hunt for what a create has made"),
-        pytest.param(candidate, "finish", _unshielded, leads, False, "observers", id="withdrawal is not shielded"),
+        pytest.param(candidate, "finish", _unshielded, leads, False, "watch_callbacks", id="withdrawal is not shielded"),
         pytest.param(Candidate, "_forget_watches", lambda _: None, leads, False, "watch_callbacks", id="watches stay"),
         pytest.param(_Body, "end", _swallow, leads, False, "swallowed", id="cancellation is swallowed"),
     ],
