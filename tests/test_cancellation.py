@@ -753,7 +753,9 @@ _exit = _Body.end
     ("target", "name", "mutant", "victim", "by_turns", "complaint"),
     [
         pytest.param(Folder, "_hunt", _nothing, enters_alone, True, "ghosts", id="no hunt for what a create has made"),
-        pytest.param(candidate, "finish", _unshielded, leads, False, "watch_callbacks", id="withdrawal is not shielded"),
+        pytest.param(
+            candidate, "finish", _unshielded, leads, False, "watch_callbacks", id="withdrawal is not shielded"
+        ),
         pytest.param(Candidate, "_forget_watches", lambda _: None, leads, False, "watch_callbacks", id="watches stay"),
         pytest.param(_Body, "end", _swallow, leads, False, "swallowed", id="cancellation is swallowed"),
     ],

@@ -9,8 +9,22 @@ import pytest
 
 import aioelect
 from aioelect import Candidate, events
+from aioelect.zookeeper import wire
+from aioelect.zookeeper.connection import Connection
 from tests import elections, virtual
-from tests.elections import CREATE, EXISTS, GET_CHILDREN, GET_DATA, PING, T, contending, eventually, is_settled, soon
+from tests.elections import (
+    CREATE,
+    EXISTS,
+    GET_CHILDREN,
+    GET_DATA,
+    PING,
+    T,
+    Tape,
+    contending,
+    eventually,
+    is_settled,
+    soon,
+)
 from tests.meter import EVENT, Frame, Meter
 from tests.zookeeper.test_virtual import client as virtual_client
 from tests.zookeeper.test_virtual import server as virtual_server
@@ -95,6 +109,53 @@ async def test_taking_over_costs_the_same_messages_among_10_and_among_1000(hosts
     ]
     assert small[:2] == large[:2]
     assert [(frame.opcode, frame.up) for frame in large] == [(frame.opcode, frame.up) for frame in small]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_between_the_predecessors_deletion_and_the_body_nothing_is_asked(
+    hosts: str, path: str, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the news is all that has arrived, and taken first of all, or not."""
+    told: list[str] = []
+    async with (
+        aioelect.connect(hosts, session_timeout=T) as first,
+        aioelect.connect(hosts, session_timeout=T) as client,
+        contending([first], path) as [leader],
+    ):
+        tape, led = Tape(), asyncio.Event()
+
+        async def follow() -> None:
+            async with aioelect.leadership(client, path, on_event=tape):
+                told.append("body")
+                led.set()
+                await asyncio.Event().wait()
+
+        following = asyncio.create_task(follow())
+        await tape.wait(events.NextInLine)
+        await eventually(lambda: is_settled(client))
+        conn = client.session.conn
+        receive, write = Connection.data_received, Connection._write
+
+        def note_read(self: Connection, data: bytes) -> None:
+            if self is conn:
+                told.append("news" if wire.deletion_event(f"{path}/n_0000000000")[16:] in data else "answer")
+            receive(self, data)
+
+        def note_written(self: Connection, data: bytes, now: float) -> None:
+            if self is conn:
+                told.append("request")
+            write(self, data, now)
+
+        monkeypatch.setattr(Connection, "data_received", note_read)
+        monkeypatch.setattr(Connection, "_write", note_written)
+        if not alone:
+            monkeypatch.setattr(wire, "foreseen", lambda packet: b"")
+        await leader.leave()
+        await soon(led.wait())
+        await eventually(lambda: is_settled(client))
+        following.cancel()
+        await asyncio.wait([following])
+    assert told[told.index("news") :][:3] == ["news", "body", "request"]
 
 
 def test_standing_in_a_queue_costs_one_look_in_place_of_each_ping() -> None:

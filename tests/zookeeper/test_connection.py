@@ -142,6 +142,67 @@ async def test_frames_may_come_byte_by_byte_and_many_at_once() -> None:
         await check(talk, answers)
 
 
+DELETED: int = protocol.WatchEvent.DELETED
+
+
+def foretell(path: str) -> tuple[Talk, list[str]]:
+    """A connection that expects a deletion, with watches set, and who was told of it, in order."""
+    talk, told = Talk().greeted(), list[str]()
+    talk.connection.request(protocol.ExistsRequest(path=path, watch=True), 1)
+    talk.connection.request(protocol.ExistsRequest(path="/other", watch=True), 2)
+    talk.connection.data_received(reply(1, record=STAT) + reply(2, record=STAT))
+    talk.connection.foretold = {wire.foreseen(wire.deletion_event(path)): lambda: told.append("first of all")}
+    talk.owner.notified = lambda connection, event: told.append(event.path)  # type: ignore[method-assign]
+    return talk, told
+
+
+@pytest.mark.parametrize("zxid", [-1, 77])  # servers before 3.9, and since
+async def test_who_waits_for_one_deletion_alone_is_told_first_and_the_others_a_turn_later(zxid: int) -> None:
+    talk, told = foretell("/é")
+    told_of = reply(-1, zxid, 0, struct.pack("!iii", DELETED, 3, 3) + "/é".encode())
+    talk.connection.data_received(told_of)
+    assert told == ["first of all"]
+    await asyncio.sleep(0)
+    assert told == ["first of all", "/é"]
+
+
+async def test_what_arrives_in_between_is_told_after_it() -> None:
+    talk, told = foretell("/a")
+    talk.connection.data_received(event(DELETED, b"/a"))
+    talk.connection.data_received(event(DELETED, b"/other"))
+    assert told == ["first of all", "/a", "/other"]
+    await asyncio.sleep(0)
+    assert told == ["first of all", "/a", "/other"]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [event(DELETED, b"/a") + event(DELETED, b"/other")],
+        [event(DELETED, b"/other") + event(DELETED, b"/a")],
+        [event(DELETED, b"/a")[:20], event(DELETED, b"/a")[20:]],
+        [event(protocol.WatchEvent.DATA_CHANGED, b"/a")],
+        [event(DELETED, b"/other")],
+    ],
+)
+async def test_nobody_is_told_first_when_more_has_arrived_or_something_else(pieces: list[bytes]) -> None:
+    talk, told = foretell("/a")
+    for piece in pieces:
+        talk.connection.data_received(piece)
+    assert told
+    assert "first of all" not in told
+
+
+async def test_a_connection_that_is_ended_by_who_is_told_first_tells_nobody_else() -> None:
+    talk, told = foretell("/a")
+    [key] = talk.connection.foretold
+    talk.connection.foretold = {key: talk.connection.abort}
+    talk.connection.data_received(event(DELETED, b"/a"))
+    await asyncio.sleep(0)
+    assert told == []
+    assert len(talk.owner.ends) == 1
+
+
 async def test_an_end_of_file_in_the_middle_of_a_frame_ends_the_connection_once() -> None:
     for at in range(len(CONVERSATION)):
         talk = Talk()
