@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Self
 import anyio
 
 from aioelect import candidacy, events
-from aioelect.cleanup import BOUND, finish
+from aioelect.cleanup import BOUND, finish, linger
 from aioelect.control import Control
 from aioelect.errors import AuthenticationFailed, ClientClosed, ForeignContender, SequenceExhausted, SessionExpired
 from aioelect.events import OnEvent
@@ -207,7 +207,7 @@ class Candidate:
         interrupted: asyncio.CancelledError | None = None
         if self._leaving is not None and self._withdrawing is None:
             try:
-                await self._see_off(self._leaving)
+                await linger(self._leaving, self._leave_until)  # nothing else is done: servers and the next leader need CPUs
             except asyncio.CancelledError as e:
                 interrupted = e
         if self._withdrawing is None:
@@ -238,23 +238,6 @@ class Candidate:
         if place is not None and self._leaving is None and place.session_id == self.session.session_id:
             self._leaving = self._leave(place)
             self._leave_until = asyncio.get_running_loop().time() + BOUND
-
-    async def _see_off(self, leaving: asyncio.Future[None]) -> None:
-        """Waits until the znode is gone, or a second is over, and does nothing: servers and the next leader may need this CPU."""
-        loop = asyncio.get_running_loop()
-        over: asyncio.Future[None] = loop.create_future()
-
-        def end(_: object) -> None:
-            if not over.done():
-                over.set_result(None)
-
-        timer = loop.call_at(self._leave_until, end, None)
-        leaving.add_done_callback(end)
-        try:
-            await over
-        finally:
-            timer.cancel()
-            leaving.remove_done_callback(end)
 
     async def _withdraw(self) -> None:
         for leader in (self._heir, self._leader):

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-__all__ = ["BOUND", "finish"]
+__all__ = ["BOUND", "finish", "linger"]
 
 BOUND = 1.0
 """Seconds that clean-up is waited for; what is not done by then goes on by itself."""
@@ -46,3 +46,21 @@ async def finish(work: Coroutine[Any, Any, object] | asyncio.Future[Any], bound:
         return False
     task.result()
     return True
+
+
+async def linger(work: asyncio.Future[Any], until: float) -> None:
+    """Waits until ``work`` is done, or the loop's clock shows ``until``: in few instructions, and without cancelling it."""
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[None] = loop.create_future()
+
+    def end(_: object) -> None:
+        if not over.done():
+            over.set_result(None)
+
+    timer = loop.call_at(until, end, None)
+    work.add_done_callback(end)
+    try:
+        await over
+    finally:
+        timer.cancel()
+        work.remove_done_callback(end)
