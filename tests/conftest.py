@@ -32,6 +32,9 @@ STARTS_SERVERS = {
 SERVERS = {"zookeeper", "secure_zookeeper", "strict_zookeeper", "shared_ensemble"}
 """Fixtures that are real servers."""
 
+SHARED = SERVERS - {"zookeeper"} | {"stage", "whole"}
+"""Fixtures of many processes: where tests run in several workers, one has all tests of each. Each worker has a ``zookeeper``."""
+
 LONG = {"faults", "model", "simulation"}
 """Folders of tests that take minutes."""
 
@@ -41,14 +44,19 @@ def pytest_sessionstart() -> None:
     asyncio.set_event_loop(None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what runs without a real ZooKeeper as ``unit``."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks what runs without a real ZooKeeper as ``unit``, and what runs best in one worker. Workers begin with what is long."""
     for item in items:
         folder, name = item.path.parent.name, item.path.name
+        fixtures = set(getattr(item, "fixturenames", ()))
         starts_servers = f"{folder}/{name}" in STARTS_SERVERS or folder in LONG
-        given_servers = SERVERS & set(getattr(item, "fixturenames", ()))
-        if not (starts_servers or given_servers or "zookeeper" in item.name):
+        if not (starts_servers or SERVERS & fixtures or "zookeeper" in item.name):
             item.add_marker("unit")
+        for shared in SHARED & fixtures:
+            item.add_marker(pytest.mark.xdist_group(shared))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 @pytest.fixture(scope="session")

@@ -407,7 +407,7 @@ async def test_an_election_with_sasl_over_tls(
         assert ("sasl", "bob") in {(entry.id.scheme, entry.id.id) for entry in acl}
 
 
-async def test_a_leader_moves_to_another_member_over_tls_with_sasl(
+async def test_a_leader_moves_to_another_member_of_zookeeper_over_tls_with_sasl(
     authority: Authority, open_client: Open, record: Record, path: str
 ) -> None:
     """Its session, and what it may do there, go with it."""

@@ -271,7 +271,7 @@ async def test_half_a_frame_is_no_busy_loop(kind: Any, proxy: FaultProxy, make: 
     await asyncio.sleep(1)
     spent = time.process_time() - before
     asking.cancel()
-    assert spent < 0.5
+    assert spent < 0.1  # who spins gets as much on the busiest machine
 
 
 # Connecting
