@@ -32,6 +32,10 @@ MAX_EVENT = 1024 * 1024
 MAX_SMALL = 4096
 """Bytes of the largest first answer, and of answers to pings and authentication: ZooKeeper's have 37 and 16."""
 
+FEW = 16
+"""Requests under way, up to which the next one is written at once. Where more are, those of one turn of the event loop go
+together: a system call costs more than all else that is done for a request, and one answer among many is not waited for."""
+
 BRIEF = 1024
 """Bytes of the longest read that is looked up among the foretold, since that costs a copy."""
 
@@ -109,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
+        self._unwritten: list[bytes] = []
         self._pending: deque[_Pending] = deque()
         self._pings: deque[float] = deque()
         self._auths: deque[_Pending] = deque()
@@ -188,7 +193,17 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes, now: float) -> None:
         assert self._transport is not None  # noqa: S101  # dialled before anyone holds it
         self.last_sent = now
-        self._transport.write(data)
+        if not self._unwritten and len(self._pending) <= FEW:
+            self._transport.write(data)
+            return
+        if not self._unwritten:
+            self._loop.call_soon(self._write_all)
+        self._unwritten.append(data)
+
+    def _write_all(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        if self._transport is not None and not self.closing:
+            self._transport.write(b"".join(unwritten))
 
     @property
     def oldest_request(self) -> float | None:

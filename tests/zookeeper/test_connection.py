@@ -15,7 +15,7 @@ from aioelect import events as ev
 from aioelect.testing.proxy import FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperServer
 from aioelect.zookeeper import wire
-from aioelect.zookeeper.connection import MAX_FRAME, Answer, Connection
+from aioelect.zookeeper.connection import FEW, MAX_FRAME, Answer, Connection
 
 from .conftest import Open, Record, until
 
@@ -26,11 +26,13 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = bytearray()
+        self.writes = 0
         self.aborted = False
         self.paused = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += data
+        self.writes += 1
 
     def abort(self) -> None:
         self.aborted = True
@@ -122,6 +124,37 @@ async def check(talk: Talk, answers: list[asyncio.Future[Any]]) -> None:
     assert [event.path for event in talk.owner.events] == ["/ä"]
     assert [answer.error for answer in talk.owner.answers] == [0, 0, 0, exc.NoNode.error_code, 0]
     assert not talk.owner.ends
+
+
+async def test_few_requests_are_written_at_once_and_what_is_more_of_one_turn_together() -> None:
+    talk = Talk().greeted()
+    before, sent = talk.transport.writes, []
+    for xid in range(1, FEW + 4):
+        request = protocol.ExistsRequest(path="/a", watch=False)
+        sent.append(wire.frame(request.serialize(xid)))
+        talk.connection.request(request, xid)
+        assert talk.transport.writes - before == min(xid, FEW)
+    talk.connection.ping()
+    talk.connection.data_received(b"".join(reply(xid, record=STAT) for xid in range(1, FEW + 1)))
+    last = protocol.ExistsRequest(path="/last", watch=False)
+    talk.connection.request(last, FEW + 4)
+    assert talk.transport.writes - before == FEW, "it would overtake those that wait"
+    await asyncio.sleep(0)
+    assert talk.transport.writes - before == FEW + 1
+    sent += [wire.frame(protocol.PingRequest().serialize(wire.PING_XID)), wire.frame(last.serialize(FEW + 4))]
+    assert talk.transport.written == b"".join(sent)
+    talk.connection.request(last, FEW + 5)
+    assert talk.transport.writes - before == FEW + 2
+
+
+async def test_what_is_not_yet_written_when_the_connection_ends_is_never_written() -> None:
+    talk = Talk().greeted()
+    answers = [talk.connection.request(protocol.DeleteRequest(path="/a", version=-1), xid) for xid in range(FEW + 2)]
+    written = bytes(talk.transport.written)
+    talk.connection.abort()
+    await asyncio.sleep(0)
+    assert talk.transport.written == written
+    assert all(isinstance(answer.exception(), ConnectionLoss) for answer in answers)
 
 
 async def test_frames_may_be_split_at_every_byte() -> None:
