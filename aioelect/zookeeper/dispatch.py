@@ -55,7 +55,8 @@ class Dispatch:
 
     def answered(self, answer: Answer) -> None:
         """Notes the watch that a request has set, and calls those who listen for what its answer proves to have been missed."""
-        self._asked.difference_update((getattr(answer.request, "path", None), kind) for kind in Kind)
+        if self._asked:
+            self._asked.difference_update((getattr(answer.request, "path", None), kind) for kind in Kind)
         for event_type in self._watches.answered(answer.request, answer.record, answer.error):
             self._call(event_type, answer.request.path)
 

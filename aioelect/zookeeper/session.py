@@ -13,6 +13,7 @@ add_watch_callback, remove_watch_callback, xid, last_zxid``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,6 +53,10 @@ MUCH_LESS = 0.75
 
 HOPELESS = 3.0
 """Session timeouts without a connection after which a refused session may be given up for a new one."""
+
+
+_UNBOUNDED = contextlib.nullcontext()
+"""In place of a timeout, which would be made for nothing with each request."""
 
 
 class Session:
@@ -269,7 +274,7 @@ class Session:
         is_read = wire.is_read(request)
         fate = Executed.NO
         try:
-            async with asyncio.timeout(timeout):
+            async with _UNBOUNDED if timeout is None else asyncio.timeout(timeout):
                 while True:
                     if self.state.current_state != States.CONNECTED:
                         if session_id is not None and session_id != self.session_id:
