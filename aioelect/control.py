@@ -116,7 +116,7 @@ class Control:
     async def _read(self) -> None:
         requests = []
         try:
-            listing = await self._control.list_and_watch()
+            listing = await self._control.list_and_watch(is_rare=True)
             if listing is not None:
                 await self._access.check(self._control.location)
             for name in listing.names if listing else ():

@@ -82,6 +82,17 @@ async def test_behind_a_contender_that_cannot_be_guessed_a_list_tells(
     assert [frame.opcode for frame in cost if frame.up] == wanted
 
 
+async def test_what_it_costs_to_lead_where_nobody_else_contends(hosts: str, path: str) -> None:
+    """The last two: whether a foreigner stands behind it, and whether anything is asked of the leader."""
+    async with Meter(hosts) as meter, aioelect.connect(meter.hosts, session_timeout=T) as client:
+        await client.ensure_path(path)
+        meter.frames.clear()
+        async with aioelect.leadership(client, path):
+            await eventually(lambda: is_settled(client))
+            asked = [frame.opcode for frame in meter.work() if frame.up]
+    assert asked == [CREATE, GET_DATA, GET_CHILDREN, EXISTS]
+
+
 async def take_over(hosts: str, election: str, behind: int) -> list[Frame]:
     """What it costs the next in line, with so many behind it."""
     async with contextlib.AsyncExitStack() as stack:
