@@ -555,6 +555,7 @@ class Candidate:
             self._control.watch()
             self._kept = self._own_path
             self.client.renewals.keep(self._kept, self._renewed, self._ahead)
+            self._heir._stand_ready()
 
     def _stand_back(self) -> None:
         self._control.unwatch()

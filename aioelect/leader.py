@@ -147,10 +147,10 @@ class Leader:
             self._loop.call_soon_threadsafe(self._end, LossReason.RESIGNED)
 
     def _stand_ready(self) -> None:
-        """Has the deadline watched, by the loop's own timer and by the watchdog, as far as it is not."""
+        """Has the deadline watched, by the loop's own timer and by the watchdog, if there is one and as far as it is not."""
         if self._timer is None:
             self._watch_deadline()
-        if self._guard is None or self._guard.is_over:
+        if self._timer is not None and (self._guard is None or self._guard.is_over):
             self._guard = self._session.world.watchdog.guard(self._ward)
 
     def _watch_anew(self) -> None:
