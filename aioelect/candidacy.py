@@ -10,7 +10,7 @@ before its own. Then it sleeps until that is deleted.
   has nobody before it: who finds it there is at position 1. Otherwise one look at k - 2 tells whether the predecessor
   has somebody before it: then we are far behind, at a position that nobody has counted (None: two or more).
 * That k - 1 or k - 2 is *not* there proves nothing: it has gone, or has a name of another kind, or was never a contender. Then
-  the folder is listed. Number 0, who can't guess, lists it too, while nobody is in it.
+  the folder is listed. Number 0 has nobody to guess, and lists a folder that is next to empty.
 * Who stands at position 1 is *next*: its predecessor leads, and the predecessor's deletion alone proves that nobody is before
   it. While the own znode lives the folder can't be made anew and numbers only grow, so "all lower names are gone" never becomes
   false again, however old the answer of a lagging server is. It leads without a list, and looks for foreigners afterwards.
