@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aiozk import exc, protocol
@@ -249,12 +250,12 @@ class Folder:
     def _listen(self, path: str, kinds: Sequence[int], callback: Callable[[str], object]) -> Callable[[], None]:
         for kind in kinds:
             self._session.add_watch_callback(kind, path, callback)
+        return partial(_unlisten, self._session, path, kinds, callback)
 
-        def stop() -> None:
-            for kind in kinds:
-                self._session.remove_watch_callback(kind, path, callback)
 
-        return stop
+def _unlisten(session: Session, path: str, kinds: Sequence[int], callback: Callable[[str], object]) -> None:
+    for kind in kinds:
+        session.remove_watch_callback(kind, path, callback)
 
 
 def _name_of(path: str) -> str:

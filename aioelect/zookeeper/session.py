@@ -318,7 +318,7 @@ class Session:
         self._watches.remove(event_type, path, callback)
 
     @property
-    def watch_callbacks(self) -> dict[tuple[int, str], dict[WatchCallback, None]]:
+    def watch_callbacks(self) -> dict[tuple[int, str], tuple[WatchCallback, ...]]:
         """Who listens to what; aiozk's name."""
         return self._watches.callbacks
 

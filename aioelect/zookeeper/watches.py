@@ -15,7 +15,7 @@ Only watches that somebody listens to are kept: the registry shrinks when listen
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from aiozk import protocol
@@ -55,12 +55,12 @@ _ABSENT, _UNKNOWN = -1, 0
 
 
 class Watches:
-    """The watches of one client and those who listen."""
+    """The watches of one client and those who listen. Tuples, since there are many paths, each with one or two of anything."""
 
     def __init__(self) -> None:
-        self.callbacks: dict[tuple[int, str], dict[WatchCallback, None]] = {}
+        self.callbacks: dict[tuple[int, str], tuple[WatchCallback, ...]] = {}
         self._listeners: dict[str, int] = {}
-        self._armed: dict[str, dict[Kind, None]] = {}
+        self._armed: dict[str, tuple[Kind, ...]] = {}
         self._known: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -72,18 +72,19 @@ class Watches:
 
     def add(self, event_type: int, path: str, callback: WatchCallback) -> None:
         """Calls ``callback(path)`` at every such event until it is removed."""
-        callbacks = self.callbacks.setdefault((event_type, path), {})
+        callbacks = self.callbacks.get((event_type, path), ())
         if callback not in callbacks:
-            callbacks[callback] = None
+            self.callbacks[event_type, path] = (*callbacks, callback)
             self._listeners[path] = self._listeners.get(path, 0) + 1
 
     def remove(self, event_type: int, path: str, callback: WatchCallback) -> None:
         """Does nothing where there is no such callback."""
-        callbacks = self.callbacks.get((event_type, path))
-        if callbacks is None or callback not in callbacks:
+        callbacks = self.callbacks.get((event_type, path), ())
+        if callback not in callbacks:
             return
-        del callbacks[callback]
-        if not callbacks:
+        if rest := tuple(other for other in callbacks if other != callback):
+            self.callbacks[event_type, path] = rest
+        else:
             del self.callbacks[event_type, path]
         self._listeners[path] -= 1
         if not self._listeners[path]:
@@ -93,7 +94,7 @@ class Watches:
 
     def listening(self, event_type: int, path: str) -> Iterator[WatchCallback]:
         """Whom to call: those who still listen when their turn comes."""
-        for callback in list(self.callbacks.get((event_type, path), ())):
+        for callback in self.callbacks.get((event_type, path), ()):
             if callback in self.callbacks.get((event_type, path), ()):
                 yield callback
 
@@ -117,22 +118,23 @@ class Watches:
         return [event for event, happened in ((_DELETED, before != _ABSENT), (_CREATED, now != _ABSENT)) if happened]
 
     def _arm(self, path: str, kind: Kind) -> None:
-        self._armed.setdefault(path, {})[kind] = None
+        armed = self._armed.get(path, ())
+        if kind not in armed:
+            self._armed[path] = (*armed, kind)
 
     def fired(self, event_type: int, path: str) -> None:
         """An event came: it has used its watches up."""
-        armed = self._armed.get(path)
-        if armed is not None:
-            for kind in _USED_UP.get(event_type, ()):
-                armed.pop(kind, None)
-            if not armed:
-                del self._armed[path]
+        armed = self._armed.get(path, ())
+        if left := tuple(kind for kind in armed if kind not in _USED_UP.get(event_type, ())):
+            self._armed[path] = left
+        elif armed:
+            del self._armed[path]
         if path in self._known and event_type in (_CREATED, _DELETED):
             self._known[path] = _UNKNOWN if event_type == _CREATED else _ABSENT
 
     def missing(self, path: str) -> list[Kind]:
         """The kinds of watch that listeners of ``path`` need and that are not set."""
-        armed = self._armed.get(path, {})
+        armed = self._armed.get(path, ())
         return [kind for kind in self._needed(path) if not _covers(armed, kind)]
 
     def used_up(self) -> list[str]:
@@ -164,7 +166,7 @@ class Watches:
         return requests
 
 
-def _covers(armed: dict[Kind, None], kind: Kind) -> bool:
+def _covers(armed: Sequence[Kind], kind: Kind) -> bool:
     if kind is Kind.CHILD:
         return Kind.CHILD in armed
     return Kind.DATA in armed or Kind.EXIST in armed
