@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import os
 import socket
-from collections import deque
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, ParamSpec, Self
@@ -51,6 +50,50 @@ class Candidate:
     ``await candidate.withdraw()``. As an async context manager it enters and withdraws.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_announced",
+        "_control",
+        "_creating",
+        "_departed",
+        "_drain",
+        "_failure",
+        "_handover",
+        "_has_joined",
+        "_heir",
+        "_idle",
+        "_inbox",
+        "_kept",
+        "_leader",
+        "_leave_until",
+        "_leaving",
+        "_machine",
+        "_nonce",
+        "_on_event",
+        "_outbox",
+        "_own_path",
+        "_payload",
+        "_place",
+        "_started",
+        "_taking_over",
+        "_told_lost",
+        "_trigger",
+        "_unexpect",
+        "_unwatch_own",
+        "_unwatch_predecessor",
+        "_waiters",
+        "_withdrawing",
+        "_work",
+        "access",
+        "client",
+        "election",
+        "folder",
+        "handover_delay",
+        "identity",
+        "on_overrun",
+        "session",
+    )
+
     def __init__(
         self,
         client: Client,
@@ -89,7 +132,7 @@ class Candidate:
         self.handover_delay = check_handover_delay(handover_delay)
         self.on_overrun = check_on_overrun(on_overrun)
         self._on_event = on_event
-        self._control = Control(client, election, self._spawn, self._requested, self.access)
+        self._control = Control(client, self.folder, self._spawn, self._requested, self.access)
         self._handover: Handover | None = None
         self._taking_over: asyncio.Task[None] | None = None
         self._machine = candidacy.Candidacy(NATIVE)
@@ -101,16 +144,16 @@ class Candidate:
         self._announced = False
         self._failure: Exception | None = None
         self._inbox: list[candidacy.Event] = []
-        self._outbox: deque[candidacy.Command] = deque()
+        self._outbox: list[candidacy.Command] = []
         self._work: set[asyncio.Task[None]] = set()
-        self._creating: asyncio.Task[None] | None = None
+        self._creating = 0
         self._unwatch_own: Callable[[], None] | None = None
         self._unwatch_predecessor: Callable[[], None] | None = None
         self._unexpect: Callable[[], None] | None = None
         self._kept: str | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._trigger = 0.0
-        self._changed = asyncio.Event()
+        self._waiters: list[asyncio.Future[None]] = []
         self._started = self._has_joined = False
         self._departed = False
         self._leaving: asyncio.Future[None] | None = None
@@ -282,8 +325,7 @@ class Candidate:
         leader._end(LossReason.CLIENT_CLOSED)
         with anyio.move_on_after(self.drain + 0.5):
             while self in self.client.dependents:
-                self._changed.clear()
-                await self._changed.wait()
+                await self._change()
         return self not in self.client.dependents
 
     @property
@@ -302,11 +344,21 @@ class Candidate:
             raise self._failure
         if self._departed:
             raise ClientClosed(f"{self!r} has withdrawn: make another Candidate to contend again")
-        self._changed.clear()
-        await self._changed.wait()
+        await self._change()
+
+    async def _change(self) -> None:
+        """Returns at the next :meth:`_wake`. (As with an ``asyncio.Event``, which takes three quarters of a kilobyte.)"""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiters.remove(waiter)
 
     def _wake(self) -> None:
-        self._changed.set()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     @property
     def drain(self) -> float:
@@ -342,7 +394,7 @@ class Candidate:
         try:
             self._outbox.extend(self._machine.receive(batch))
             while self._outbox:
-                self._perform(self._outbox.popleft())
+                self._perform(self._outbox.pop(0))
                 if self._outbox and self._leader is not None:  # it can wait until the body has begun
                     asyncio.get_running_loop().call_soon(self._pump)
                     return
@@ -357,7 +409,7 @@ class Candidate:
                 self._control.look_again()
                 self._lead_if_clear()
             case candidacy.Create(entry):
-                self._creating = self._spawn(self._create, entry)
+                self._spawn(self._create, entry)
             case candidacy.WatchOwn(entry, name):
                 self._unwatch_own = self.folder.on_deleted(name, lambda _: self._deleted(name))
                 self._spawn(self._watch_own, entry, self._own_place())
@@ -406,7 +458,11 @@ class Candidate:
         self._wake()
 
     async def _create(self, entry: int) -> None:
-        place = await self.folder.enter(NATIVE.prefix, self._payload, self._nonce)
+        self._creating += 1
+        try:
+            place = await self.folder.enter(NATIVE.prefix, self._payload, self._nonce)
+        finally:
+            self._creating -= 1
         self._place, self._own_path = place, self.folder.locate(place.name)
         await self.access.learn(self._own_path, place.session_id)
         await self.access.check(self.folder.location, place.session_id)
@@ -448,8 +504,7 @@ class Candidate:
         path = self.folder.locate(name)
         for other in self.client.dependents:
             if isinstance(other, Candidate) and (
-                (other._creating is not None and not other._creating.done())
-                or (other._place is not None and other.folder.locate(other._place.name) == path)
+                other._creating or (other._place is not None and other.folder.locate(other._place.name) == path)
             ):
                 return True
         return False
@@ -608,7 +663,7 @@ class Candidate:
             assert leader is not None  # noqa: S101  # it has stood by
             leader._elect(self.session.world.monotonic())
             self.emit(events.Elected, path=leader.path, token=place.token, trigger=self._trigger)
-            self._changed.set()
+            self._wake()
 
     def _has_taken_over(self, place: Place) -> bool:
         """Whether nothing is left to wait for of the term before; begins to see to it."""

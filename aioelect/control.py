@@ -59,17 +59,19 @@ def control_folder(client: Client, election: str, acl: Sequence[Any] | None = No
 class Control:
     """The requests of one election, for as long as :meth:`watch` is on. ``changed`` is called when they are known, and anew."""
 
+    __slots__ = ("_access", "_changed", "_control", "_folder", "_reading", "_spawn", "_unlisten", "requests")
+
     def __init__(
         self,
         client: Client,
-        election: str,
+        folder: Folder,
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]],
         changed: Callable[[], None],
         access: Access,
     ) -> None:
         self._access = access
-        self._control = control_folder(client, election)
-        self._folder = Folder(client, election)
+        self._control = control_folder(client, folder.path)
+        self._folder = folder
         self._spawn = spawn
         self._changed = changed
         self.requests: tuple[Request, ...] | None = None
@@ -127,5 +129,5 @@ class Control:
             return  # the candidacy has ended with it
         except (AioelectError, ZooKeeperError) as e:
             log.warning("requests to the leader of %s can't be read, and are not followed: %s", self._folder.path, e)
-        self.requests = tuple(requests)
+        self._reading, self.requests = None, tuple(requests)
         self._changed()

@@ -1,15 +1,18 @@
 """Many elections on one client."""
 
 import asyncio
+import gc
 import time
+import tracemalloc
 
 import pytest
 
 import aioelect
 from aioelect import Candidate, LossReason, events
 from aioelect.testing.proxy import Request
+from aioelect.testing.zookeeper import ZooKeeperServer
 from tests import elections
-from tests.elections import MULTI, Connect, Intercept, Tape, contending, eventually, expire, queue, soon
+from tests.elections import MULTI, Connect, Intercept, Tape, contending, eventually, expire, is_settled, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -92,6 +95,34 @@ async def test_thousand_elections_on_one_client(
     assert not client.session.watch_callbacks
     await eventually(lambda: len(client.janitor) == 0)
     assert [await queue(admin, f"{path}/{number}") for number in range(0, 1_000, 100)] == [[]] * 10
+
+
+async def test_an_election_that_is_led_keeps_no_task_and_little_memory(zookeeper: ZooKeeperServer, path: str) -> None:
+    async with aioelect.connect(zookeeper.hosts, session_timeout=4.0) as client:
+        await lead(client, f"{path}/first", 1)  # what is loaded for it is not its own
+        before = tasks()
+        tracemalloc.start()
+        try:
+            await lead(client, f"{path}/others", 100)
+            assert tasks() - before < 10
+            taken = tracemalloc.get_traced_memory()[0] / 100
+        finally:
+            tracemalloc.stop()
+        assert taken < 9_000, "it took 7,500 bytes with CPython 3.11"
+
+
+async def lead(client: aioelect.Client, path: str, number: int) -> None:
+    """That many elections, with nothing under way any more."""
+    entering = (Candidate.enter(client, f"{path}/{each}") for each in range(number))
+    candidates = await soon(asyncio.gather(*entering))
+    await soon(asyncio.gather(*(candidate.wait_elected() for candidate in candidates)))
+    await eventually(lambda: is_settled(client))
+
+
+def tasks() -> int:
+    """How many there are, done or not."""
+    gc.collect()
+    return sum(isinstance(each, asyncio.Task) for each in gc.get_objects())
 
 
 def count(requests: list[Request]) -> int:

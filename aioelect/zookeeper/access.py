@@ -68,6 +68,8 @@ Entries: TypeAlias = frozenset[tuple[str, str, int]]
 class Access:
     """The ACL of one election's znodes, with which they are made and with which folders are compared."""
 
+    __slots__ = ("_expected", "_session", "acl")
+
     def __init__(self, session: Session, acl: list[Any]) -> None:
         self.acl = acl
         self._session = session

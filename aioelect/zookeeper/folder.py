@@ -52,6 +52,8 @@ class Listing:
 class Folder:
     """``path`` as the client's user knows it; names are those of children. ``acl``: of what is made; the client's by default."""
 
+    __slots__ = ("_client", "_root", "acl", "path")
+
     def __init__(self, client: Client, path: str, acl: Sequence[Any] | None = None) -> None:
         self.path = path
         self.acl = acl
