@@ -151,7 +151,8 @@ class Leader:
         if self._timer is None:
             self._watch_deadline()
         if self._timer is not None and (self._guard is None or self._guard.is_over):
-            self._guard = self._session.world.watchdog.guard(self._ward)
+            due = self._session.lease.deadline - self._candidate.drain
+            self._guard = self._session.world.watchdog.guard(self._ward, due)
 
     def _watch_anew(self) -> None:
         """The deadline may have come nearer."""
@@ -256,7 +257,8 @@ class _Ward:
         if leader._finished or not leader._begun:  # since a moment ago, or not yet
             return
         if leader.remaining() > 0:  # it has just begun, with a new proof
-            leader._guard = leader._session.world.watchdog.guard(self)
+            due = leader._session.lease.deadline - self.drain
+            leader._guard = leader._session.world.watchdog.guard(self, due)
             return
         overrun = events.Overrun(
             at=leader._session.world.monotonic(),

@@ -8,6 +8,9 @@ see from inside a blocked loop.
 There is one such thread in a process, a daemon, for all wards. To guard one takes microseconds and wakes no thread, for that
 lies between the end of a leader and the first line of its successor's body.
 
+A process may close all of its descriptors, as daemons do, and the timer's with them. The thread that waits for it sleeps on until
+that would have gone off, or for ever; another one takes its place, with a timer of its own, as soon as anybody notices.
+
 The thread needs the GIL: while an extension keeps that, the watchdog stands still as well, and reports when it is let go.
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import fcntl
 import heapq
 import itertools
 import logging
@@ -27,6 +31,7 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeAlias
 
 __all__ = [
@@ -57,9 +62,8 @@ _Clock: TypeAlias = Callable[[], float]
 _CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-def boottime() -> float:
-    """Seconds on CLOCK_BOOTTIME, which goes on while the machine is suspended, or CLOCK_MONOTONIC where there is none."""
-    return time.clock_gettime(_CLOCK)
+boottime: _Clock = partial(time.clock_gettime, _CLOCK)
+"""Seconds on CLOCK_BOOTTIME, which goes on while the machine is suspended, or CLOCK_MONOTONIC where there is none."""
 
 
 class Ward(Protocol):
@@ -100,8 +104,9 @@ class Guardian(Protocol):
     def start(self) -> None:
         """Makes ready what :meth:`guard` would otherwise wait for; idempotent."""
 
-    def guard(self, ward: Ward) -> Guard:
-        """Guards ``ward`` until its guard is released, or it is overrun."""
+    def guard(self, ward: Ward, due: float) -> Guard:
+        """Guards ``ward`` until its guard is released, or it is overrun. ``due`` is when, on the watchdog's clock, it has no more
+        than its ``drain`` left, as things stand; perhaps in the past."""
 
 
 # The rule
@@ -120,8 +125,8 @@ class Vigil:
 
     __slots__ = ("_expired", "_woken", "due")
 
-    def __init__(self, now: float, left: float, drain: float) -> None:
-        self.due = now + left - drain
+    def __init__(self, due: float) -> None:
+        self.due = due
         self._woken = False
         self._expired = False
 
@@ -153,7 +158,10 @@ class Vigil:
 
 
 class Alarm(Protocol):
-    """Wakes one thread at a time that other threads may change."""
+    """Wakes one thread at a time that other threads may change.
+
+    :meth:`set` and :meth:`wait` raise ``OSError`` when it is broken, for good.
+    """
 
     def set(self, at: float) -> None:
         """Goes off at that time, in seconds, and no other: at once when it is past, never when it is infinite."""
@@ -166,23 +174,37 @@ class Alarm(Protocol):
 
 
 class TimerAlarm:
-    """A timer of the Linux kernel (timerfd): to set it is one system call, and wakes nobody.
+    """A timer of the Linux kernel (timerfd): to set it is one system call, and wakes nobody. It breaks when somebody closes it.
 
     Raises ``OSError`` or ``AttributeError`` where there is none.
     """
 
     def __init__(self) -> None:
         create, self._settime = _timer_calls()
-        self._timer = create()
+        self._timer = _lift(create())
 
     def set(self, at: float) -> None:
-        self._settime(self._timer, 0 if at == math.inf else max(1, math.ceil(at * 1e9)))  # 0 disarms it
+        self._settime(self._timer, 0 if at == math.inf else int(max(at, 0.0) * 1e9) + 1)  # 0 disarms it
 
     def wait(self) -> None:
         os.read(self._timer, 8)
 
     def close(self) -> None:
-        os.close(self._timer)
+        with contextlib.suppress(OSError):
+            os.close(self._timer)
+
+
+_HIGH = 60
+"""Lower descriptors are given away first. The kernel has a table of 64 at the beginning, which may take milliseconds to grow."""
+
+
+def _lift(descriptor: int) -> int:
+    """The same one with a number that hardly any other file is given once this one was closed by somebody else."""
+    with contextlib.suppress(OSError):  # the process may have fewer
+        lifted = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _HIGH)
+        os.close(descriptor)
+        return lifted
+    return descriptor
 
 
 def _timer_calls() -> tuple[Callable[[], int], Callable[[int, int], None]]:
@@ -200,18 +222,21 @@ def _timer_calls() -> tuple[Callable[[], int], Callable[[int, int], None]]:
 
         libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: to get it back may take 5 ms
         timerfd_create, timerfd_settime = libc.timerfd_create, libc.timerfd_settime
+        pack = struct.Struct("@4l").pack
+        absolute = 1
 
-        def check(result: int) -> int:
-            if result < 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-            return result
+        def fail() -> OSError:
+            return OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
         def create() -> int:
-            return check(timerfd_create(_CLOCK, os.O_CLOEXEC))
+            timer: int = timerfd_create(_CLOCK, os.O_CLOEXEC)
+            if timer < 0:
+                raise fail()
+            return timer
 
         def settime(timer: int, at: int) -> None:
-            absolute = 1
-            check(timerfd_settime(timer, absolute, struct.pack("@4l", 0, 0, *divmod(at, 1_000_000_000)), None))
+            if timerfd_settime(timer, absolute, pack(0, 0, at // 1_000_000_000, at % 1_000_000_000), None) < 0:
+                raise fail()
 
     return create, settime
 
@@ -267,8 +292,8 @@ class Watchdog:
         """Starts the thread, unless it runs."""
         self._on_duty()
 
-    def guard(self, ward: Ward) -> Guard:
-        return self._on_duty().guard(ward)
+    def guard(self, ward: Ward, due: float) -> Guard:
+        return (self._patrol or self._on_duty()).guard(ward, due)
 
     def close(self) -> None:
         """Ends the thread and all guards; the next guard starts another."""
@@ -283,7 +308,7 @@ class Watchdog:
             with self._lock:
                 patrol = self._patrol
                 if patrol is None:
-                    patrol = self._patrol = _Patrol(self._clock, self._make_alarm(self._clock))
+                    patrol = self._patrol = _Patrol(self._clock, self._make_alarm)
         return patrol
 
     def _forget_parent(self) -> None:
@@ -312,23 +337,27 @@ class _Patrol:
     turn comes; to look at somebody too early does no harm.
     """
 
-    def __init__(self, clock: _Clock, alarm: Alarm) -> None:
+    def __init__(self, clock: _Clock, alarm: Callable[[_Clock], Alarm]) -> None:
         self._clock = clock
+        self._make_alarm = alarm
         self._over = False
-        self._alarm = alarm
         self._lock = threading.Lock()
         self._heap: list[tuple[float, int, _Guard]] = []
         self._numbers = itertools.count()
-        self._thread = threading.Thread(target=self._run, name="aioelect watchdog", daemon=True)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Another thread is on duty from now on, with an alarm of its own."""
+        self._alarm = alarm = self._make_alarm(self._clock)
+        self._thread = threading.Thread(target=self._run, args=(alarm,), name="aioelect watchdog", daemon=True)
         try:
             self._thread.start()
         except BaseException:
             alarm.close()
             raise
 
-    def guard(self, ward: Ward) -> Guard:
-        now = self._clock()  # first: should the process stand still meanwhile, it is due too early rather than too late
-        guard = _Guard(self, ward, Vigil(now, ward.remaining(), ward.drain))
+    def guard(self, ward: Ward, due: float) -> Guard:
+        guard = _Guard(self, ward, Vigil(due))
         with self._lock:
             self._schedule(guard)
         return guard
@@ -341,7 +370,7 @@ class _Patrol:
     def end(self) -> None:
         with self._lock:
             self._over = True
-            self._alarm.set(0.0)
+            self._set_alarm(0.0)
         self._thread.join()
         self._alarm.close()
 
@@ -356,23 +385,31 @@ class _Patrol:
             entry = (guard.vigil.due, next(self._numbers), guard)
             heapq.heappush(self._heap, entry)
             if self._heap[0] is entry:
-                self._alarm.set(entry[0])
+                self._set_alarm(entry[0])
 
-    def _run(self) -> None:
-        while not self._over:
-            self._alarm.wait()
-            while (guard := self._next()) is not None:
+    def _set_alarm(self, at: float) -> None:
+        try:
+            self._alarm.set(at)
+        except OSError:  # the thread that waits for it may never return
+            self._begin()
+            self._alarm.set(at)
+
+    def _run(self, alarm: Alarm) -> None:
+        while self._alarm is alarm and not self._over:
+            with contextlib.suppress(OSError):  # when that is set, it fails again
+                alarm.wait()
+            while (guard := self._next(alarm)) is not None:
                 self._attend(guard)
 
-    def _next(self) -> _Guard | None:
-        """Somebody who is due, or was released; sets the alarm when there is nobody."""
+    def _next(self, alarm: Alarm) -> _Guard | None:
+        """Somebody who is due, or was released; sets the alarm when there is nobody. None for a thread that was replaced."""
         with self._lock:
-            if self._over:
+            if self._over or self._alarm is not alarm:
                 return None
             now = self._clock()
             if self._heap and (self._heap[0][0] <= now or self._heap[0][2].ward is None):
                 return heapq.heappop(self._heap)[2]
-            self._alarm.set(self._heap[0][0] if self._heap else math.inf)
+            self._set_alarm(self._heap[0][0] if self._heap else math.inf)
             return None
 
     def _attend(self, guard: _Guard) -> None:
@@ -431,7 +468,7 @@ class NoWatchdog:
     def start(self) -> None:
         pass
 
-    def guard(self, ward: Ward) -> Guard:
+    def guard(self, ward: Ward, due: float) -> Guard:
         return self
 
     def release(self) -> None:

@@ -178,6 +178,38 @@ def test_abort_ends_the_process_at_the_deadline_and_says_why() -> None:
     assert "block_here" in ended.stderr
 
 
+CLOSES = """
+import os, time
+from aioelect.watchdog import WATCHDOG
+WATCHDOG.start()
+
+def close_and_sleep(seconds):
+    os.closerange(3, 4096)
+    time.sleep(seconds)
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        CLOSES + "close_and_sleep(0)" + textwrap.dedent(ABORTS),
+        CLOSES + textwrap.dedent(ABORTS).replace("time.sleep", "close_and_sleep"),
+    ],
+    ids=["before it leads", "while it leads"],
+)
+def test_abort_ends_a_process_that_closes_all_its_descriptors(code: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=50,
+        check=False,
+        preexec_fn=_no_core_dump,
+    )
+    assert ended.returncode == -signal.SIGABRT
+    assert ended.stderr.startswith("aioelect ends this process: the body of 'stuck' runs on")
+
+
 def test_abort_ends_the_process_though_nobody_reads_its_stderr() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "import os\nos.set_blocking(2, False)\n" + FILLS + textwrap.dedent(ABORTS)],

@@ -75,6 +75,10 @@ class Ward:
         self.overran.set()
 
 
+def protect(dog: Watchdog, ward: Ward) -> Guard:
+    return dog.guard(ward, ward.deadline - ward.drain)
+
+
 def eventually(condition: Callable[[], bool]) -> None:
     give_up = time.monotonic() + PATIENCE
     while not condition():
@@ -88,7 +92,7 @@ DRAIN = 2.0
 
 
 def vigil(deadline: float = 10.0) -> Vigil:
-    return Vigil(0.0, deadline, DRAIN)
+    return Vigil(deadline - DRAIN)
 
 
 def test_a_ward_is_woken_when_no_more_than_its_drain_is_left_and_overrun_at_its_deadline() -> None:
@@ -132,14 +136,10 @@ def test_who_stood_still_past_the_wake_has_the_drain_from_then(left: float) -> N
 
 
 def test_a_ward_without_time_to_unwind_is_woken_at_its_deadline() -> None:
-    watch = Vigil(0.0, 10.0, 0.0)
+    watch = Vigil(10.0)
     assert watch.due == 10.0
     assert watch.look(10.0, 0.0, 0.0) is Act.WAKE
     assert watch.look(10.0, 0.0, 0.0) is Act.OVERRUN
-
-
-def test_who_is_guarded_too_late_is_due_at_once() -> None:
-    assert Vigil(5.0, 0.0, DRAIN).due <= 5.0
 
 
 def test_an_expired_ward_is_overrun_a_drain_later_without_a_wake() -> None:
@@ -184,7 +184,7 @@ def test_nobody_is_overrun_early_or_unwoken_and_nobody_is_forgotten(
     def deadline(now: float) -> float:
         return first + sum(further for at, further in changes if at <= now)
 
-    watch, now, looks, lag = Vigil(0.0, first, drain), 0.0, 0, iter(lags)
+    watch, now, looks, lag = Vigil(first - drain), 0.0, 0, iter(lags)
     woken_at: float | None = None
     expired_at: float | None = None
     while True:
@@ -235,7 +235,7 @@ def test_an_alarm_goes_off_in_time_and_not_before(make: Alarms) -> None:
 
 
 @ALARMS
-@pytest.mark.parametrize("past", [0.0, -1e9, 1e-12])
+@pytest.mark.parametrize("past", [0.0, -1e9, 1e-12, -math.inf])
 def test_an_alarm_set_to_the_past_goes_off_at_once(make: Alarms, past: float) -> None:
     alarm = make(boottime)
     alarm.set(past)
@@ -268,8 +268,26 @@ def test_an_alarm_that_is_put_off_does_not_go_off_at_its_old_time(make: Alarms) 
 
 
 @NO_TIMER
+def test_a_timer_has_a_number_that_is_not_given_again_soon() -> None:
+    alarm = wd.TimerAlarm()
+    alarm.close()
+    with open(os.devnull, "rb") as other:
+        assert other.fileno() < alarm._timer
+
+
+@NO_TIMER
+def test_a_process_that_may_have_few_files_has_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wd, "_HIGH", 1 << 30)
+    alarm = wd.TimerAlarm()
+    alarm.set(0.0)
+    alarm.wait()
+    alarm.close()
+
+
+@NO_TIMER
 def test_a_system_call_that_fails_says_why() -> None:
     alarm = wd.TimerAlarm()
+    alarm.close()
     alarm.close()
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         alarm.set(1.0)
@@ -340,15 +358,45 @@ class StillAlarm:
         pass
 
 
+class FragileAlarm(StillAlarm):
+    """Breaks when a test says so: whoever waits by then waits on, as at a descriptor that is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_broken = self.breaks_when_set = False
+
+    def set(self, at: float) -> None:
+        self._check()
+        super().set(at)
+        self.is_broken = self.breaks_when_set
+
+    def wait(self) -> None:
+        self._check()
+        super().wait()
+
+    def _check(self) -> None:
+        if self.is_broken:
+            raise OSError(errno.EBADF, "closed")
+
+
 class Still:
     """A watchdog on a clock that stands still."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.alarm = StillAlarm()
-        self.dog = Watchdog(lambda: self.now, lambda _: self.alarm)
+        self.alarms: list[FragileAlarm] = []
+        self.dog = Watchdog(lambda: self.now, self._make_alarm)
         self.dog.start()
         eventually(lambda: self.alarm.waits == 1)
+
+    def _make_alarm(self, clock: Callable[[], float]) -> FragileAlarm:
+        self.alarms.append(FragileAlarm())
+        return self.alarm
+
+    @property
+    def alarm(self) -> FragileAlarm:
+        """The newest."""
+        return self.alarms[-1]
 
     def ward(self, deadline: float) -> Ward:
         return Ward(deadline, 1.0, lambda: self.now)
@@ -369,7 +417,7 @@ def still() -> Iterator[Still]:
 
 def test_a_ward_is_woken_and_overrun_exactly_in_time(still: Still) -> None:
     ward = still.ward(2000.0)
-    still.dog.guard(ward)
+    protect(still.dog, ward)
     still.advance(1998.0)
     assert ward.wakes == []
     still.advance(1999.0)
@@ -383,8 +431,8 @@ def test_a_ward_is_woken_and_overrun_exactly_in_time(still: Still) -> None:
 
 def test_a_released_ward_is_left_alone(still: Still) -> None:
     released, other = still.ward(2000.0), still.ward(2000.0)
-    guard = still.dog.guard(released)
-    still.dog.guard(other)
+    guard = protect(still.dog, released)
+    protect(still.dog, other)
     guard.release()
     guard.release()
     still.advance(1999.0)
@@ -395,7 +443,7 @@ def test_a_released_ward_is_left_alone(still: Still) -> None:
 
 def test_a_ward_that_is_released_after_it_was_woken_is_not_overrun(still: Still) -> None:
     ward = still.ward(2000.0)
-    guard = still.dog.guard(ward)
+    guard = protect(still.dog, ward)
     still.advance(1999.0)
     guard.release()
     still.advance(2000.0)
@@ -413,7 +461,7 @@ def test_a_ward_that_is_released_while_it_is_looked_at_is_left_alone(still: Stil
             return left
 
     ward = Leaving(2000.0, 1.0, lambda: still.now)
-    ward.guard = still.dog.guard(ward)
+    ward.guard = protect(still.dog, ward)
     still.advance(2000.0)
     still.advance(2001.0)
     assert ward.wakes == ward.overruns == []
@@ -421,7 +469,7 @@ def test_a_ward_that_is_released_while_it_is_looked_at_is_left_alone(still: Stil
 
 def test_a_deadline_that_moves_on_after_the_wake_wakes_again(still: Still) -> None:
     ward = still.ward(2000.0)
-    still.dog.guard(ward)
+    protect(still.dog, ward)
     still.advance(1999.0)
     ward.deadline = 3000.0
     for now in (2000.0, 2999.0, 3000.0):
@@ -432,7 +480,7 @@ def test_a_deadline_that_moves_on_after_the_wake_wakes_again(still: Still) -> No
 @pytest.mark.parametrize("order", [("release", "expire"), ("expire", "release"), ("expire", "expire", "release")])
 def test_who_is_released_and_expired_in_any_order_is_left_alone(still: Still, order: tuple[str, ...]) -> None:
     ward = still.ward(2000.0)
-    guard = still.dog.guard(ward)
+    guard = protect(still.dog, ward)
     for step in order:
         getattr(guard, step)()
     for now in (1001.0, 1999.0, 2000.0):
@@ -442,7 +490,7 @@ def test_who_is_released_and_expired_in_any_order_is_left_alone(still: Still, or
 
 def test_who_expires_is_overrun_once_a_drain_after_the_first_time(still: Still) -> None:
     ward = still.ward(2000.0)
-    guard = still.dog.guard(ward)
+    guard = protect(still.dog, ward)
     guard.expire()
     still.now = 1000.5
     guard.expire()
@@ -456,7 +504,7 @@ def test_who_expires_is_overrun_once_a_drain_after_the_first_time(still: Still) 
 
 def test_who_expires_after_its_wake_is_overrun_a_drain_later(still: Still) -> None:
     ward = still.ward(2000.0)
-    guard = still.dog.guard(ward)
+    guard = protect(still.dog, ward)
     still.advance(1999.0)
     still.now = 1999.75
     guard.expire()
@@ -473,7 +521,7 @@ def test_who_is_due_first_comes_first(still: Still) -> None:
             order.append(self.deadline)
 
     for number in (3, 1, 4, 0, 2):
-        still.dog.guard(Numbered(2000.0 + number, 1.0, lambda: still.now))
+        protect(still.dog, Numbered(2000.0 + number, 1.0, lambda: still.now))
     still.advance(2000.0)
     assert order == [2000.0, 2001.0], "and nobody else comes yet"
     still.advance(2500.0)
@@ -481,9 +529,9 @@ def test_who_is_due_first_comes_first(still: Still) -> None:
 
 
 def test_only_who_is_due_before_all_others_sets_the_alarm_and_nobody_wakes_the_thread(still: Still) -> None:
-    guards = [still.dog.guard(still.ward(2000.0 + number)) for number in range(10_000)]
+    guards = [protect(still.dog, still.ward(2000.0 + number)) for number in range(10_000)]
     assert still.alarm.sets == [1999.0]
-    still.dog.guard(still.ward(1500.0)).release()
+    protect(still.dog, still.ward(1500.0)).release()
     assert still.alarm.sets == [1999.0, 1499.0]
     for guard in guards:
         guard.release()
@@ -494,20 +542,20 @@ def test_only_who_is_due_before_all_others_sets_the_alarm_and_nobody_wakes_the_t
 def test_ten_thousand_released_wards_cost_one_look_for_all(still: Still) -> None:
     wards = [still.ward(2000.0 + number) for number in range(10_000)]
     for ward in wards:
-        still.dog.guard(ward).release()
+        protect(still.dog, ward).release()
     still.advance(1999.0)
     assert still.alarm.sets[-1] == math.inf
     assert still.alarm.waits == 2
-    assert {ward.looks for ward in wards} == {1}, "by guard() alone"
+    assert {ward.looks for ward in wards} == {0}
 
 
 def test_ten_thousand_wards_that_are_renewed_cost_a_look_each(still: Still) -> None:
     wards = [still.ward(2000.0) for _ in range(10_000)]
     for ward in wards:
-        still.dog.guard(ward)
+        protect(still.dog, ward)
         ward.deadline = 3000.0
     still.advance(1999.0)
-    assert {ward.looks for ward in wards} == {2}
+    assert {ward.looks for ward in wards} == {1}
     assert still.alarm.waits == 2
     assert still.alarm.sets[-1] == 2999.0
     still.advance(2999.0)
@@ -516,12 +564,97 @@ def test_ten_thousand_wards_that_are_renewed_cost_a_look_each(still: Still) -> N
     assert still.alarm.waits == 4
 
 
+# Alarms that break
+
+
+def sleeping(still: Still) -> bool:
+    """Whether a second thread waits for a second alarm, which is set."""
+    return len(still.alarms) == 2 and still.alarm.waits == 1 and bool(still.alarm.sets)
+
+
+def test_who_notices_first_that_the_alarm_is_broken_has_it_replaced(still: Still) -> None:
+    wards = [still.ward(2000.0), still.ward(1900.0)]
+    protect(still.dog, wards[0])
+    still.alarm.is_broken = True
+    protect(still.dog, wards[1])
+    eventually(lambda: sleeping(still))
+    assert still.alarm.sets == [1899.0]
+    for now in (1899.0, 1900.0, 1999.0, 2000.0):
+        still.advance(now)
+    assert [ward.overruns for ward in wards] == [[2000.0], [1900.0]]
+    assert len(still.alarms) == 2
+
+
+def test_who_expires_may_notice_it_too(still: Still) -> None:
+    ward = still.ward(2000.0)
+    guard = protect(still.dog, ward)
+    still.alarm.is_broken = True
+    guard.expire()
+    eventually(lambda: sleeping(still))
+    still.advance(1001.0)
+    assert ward.overruns == [1001.0]
+
+
+def test_the_thread_that_wakes_up_notices_it_after_its_duty(still: Still) -> None:
+    ward = still.ward(2000.0)
+    protect(still.dog, ward)
+    first = still.alarm
+    first.is_broken = True
+    still.now = 1999.0
+    first.ring()
+    eventually(lambda: sleeping(still))
+    assert ward.wakes == [1999.0]
+    assert still.alarm.sets == [2000.0]
+    still.advance(2000.0)
+    assert ward.overruns == [2000.0]
+
+
+def test_an_alarm_that_breaks_before_the_thread_waits_for_it_is_replaced(still: Still) -> None:
+    ward = still.ward(2000.0)
+    protect(still.dog, ward)
+    first = still.alarm
+    first.breaks_when_set = True
+    still.now = 1999.0
+    first.ring()
+    eventually(lambda: sleeping(still))
+    assert first.sets[-1] == still.alarm.sets[-1] == 2000.0
+    still.advance(2000.0)
+    assert (ward.wakes, ward.overruns) == ([1999.0], [2000.0])
+
+
+def test_the_thread_of_a_broken_alarm_that_goes_off_after_all_does_nothing_more(still: Still) -> None:
+    first = still.alarm
+    first.is_broken = True
+    ward = still.ward(2000.0)
+    before = set(threading.enumerate())
+    protect(still.dog, ward)
+    eventually(lambda: sleeping(still))
+    still.now = 1999.0
+    first.ring()
+    eventually(lambda: len(before & set(threading.enumerate())) == len(before) - 1)
+    assert ward.wakes == []
+    still.alarm.ring()
+    eventually(lambda: ward.wakes == [1999.0])
+
+
+def test_a_watchdog_with_a_broken_alarm_can_be_closed(still: Still) -> None:
+    protect(still.dog, still.ward(2000.0))
+    first = still.alarm
+    first.is_broken = True
+    still.dog.close()
+    protect(still.dog, ward := still.ward(2000.0))
+    first.ring()
+    eventually(lambda: still.alarm.waits == 1)
+    still.advance(1999.0)
+    assert ward.wakes == [1999.0]
+
+
 # On the real clock
 
 
 def test_a_ward_is_woken_and_then_overrun(dog: Watchdog) -> None:
     ward = Ward(boottime() + 0.1, drain=0.04)
-    dog.guard(ward)
+    protect(dog, ward)
     assert ward.overran.wait(PATIENCE)
     assert len(ward.wakes) == len(ward.overruns) == 1
     assert ward.deadline - ward.drain <= ward.wakes[0] < ward.overruns[0]
@@ -530,7 +663,7 @@ def test_a_ward_is_woken_and_then_overrun(dog: Watchdog) -> None:
 
 def test_who_expires_has_its_drain_and_no_more(dog: Watchdog) -> None:
     ward = Ward(boottime() + 3600, drain=0.05)
-    guard = dog.guard(ward)
+    guard = protect(dog, ward)
     expired = boottime()
     guard.expire()
     ward.deadline = 0.0
@@ -541,7 +674,7 @@ def test_who_expires_has_its_drain_and_no_more(dog: Watchdog) -> None:
 
 def test_a_deadline_that_moves_while_the_thread_sleeps_is_kept(dog: Watchdog) -> None:
     ward = Ward(boottime() + 0.05, drain=0.02)
-    dog.guard(ward)
+    protect(dog, ward)
     ward.deadline += 0.1
     assert ward.overran.wait(PATIENCE)
     assert ward.wakes[-1] >= ward.deadline - ward.drain
@@ -553,16 +686,16 @@ def test_a_guard_made_while_the_thread_is_busy_is_not_missed(dog: Watchdog) -> N
 
     class First(Ward):
         def wake(self) -> None:
-            dog.guard(second)
+            protect(dog, second)
             super().wake()
 
-    dog.guard(First(boottime()))
+    protect(dog, First(boottime()))
     assert second.overran.wait(PATIENCE)
 
 
 def test_a_ward_is_looked_at_when_something_may_have_changed_and_not_in_between(dog: Watchdog) -> None:
     ward = Ward(boottime() + 0.2)
-    dog.guard(ward)
+    protect(dog, ward)
     assert ward.overran.wait(PATIENCE)
     assert ward.looks <= 10, "guarded, woken, overrun, and again where a clock was read a moment earlier"
 
@@ -596,9 +729,9 @@ def test_an_error_is_logged_and_the_thread_goes_on(
     dog: Watchdog, where: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     ward = Faulty(where, error)
-    dog.guard(ward)
+    protect(dog, ward)
     assert ward.overran.wait(PATIENCE), "also after an error in wake()"
-    dog.guard(after := Ward(boottime()))
+    protect(dog, after := Ward(boottime()))
     assert after.overran.wait(PATIENCE)
     (record,) = caplog.records
     assert record.name == "aioelect.watchdog"
@@ -617,9 +750,9 @@ def test_a_ward_whose_loop_is_closed_is_dropped_quietly(dog: Watchdog, caplog: p
             loop.call_soon_threadsafe(print)
 
     ward = Closed(boottime())
-    dog.guard(ward)
+    protect(dog, ward)
     assert ward.woken.wait(PATIENCE)
-    dog.guard(after := Ward(boottime() + 0.1))
+    protect(dog, after := Ward(boottime() + 0.1))
     assert after.overran.wait(PATIENCE)
     assert ward.overruns == []
     assert caplog.records == []
@@ -634,11 +767,11 @@ def test_a_ward_may_release_and_guard_in_its_own_methods(dog: Watchdog) -> None:
         def overrun(self) -> None:
             self.guard.expire()
             self.guard.release()
-            self.guard = dog.guard(Ward(boottime() + 3600))
+            self.guard = protect(dog, Ward(boottime() + 3600))
             super().overrun()
 
     ward = Selfish(boottime() + 0.05)
-    ward.guard = dog.guard(ward)
+    ward.guard = protect(dog, ward)
     assert ward.overran.wait(PATIENCE)
 
 
@@ -652,7 +785,7 @@ def forgotten(ward: weakref.ref[Ward]) -> bool:
 
 def test_a_released_ward_is_forgotten_at_once(dog: Watchdog) -> None:
     ward = Ward(boottime() + 3600)
-    guard = dog.guard(ward)
+    guard = protect(dog, ward)
     gone = weakref.ref(ward)
     del ward
     assert gone() is not None
@@ -663,7 +796,7 @@ def test_a_released_ward_is_forgotten_at_once(dog: Watchdog) -> None:
 def test_an_overrun_ward_is_forgotten_though_its_guard_is_not(dog: Watchdog) -> None:
     ward = Ward(boottime())
     overran, gone = ward.overran, weakref.ref(ward)
-    guard = dog.guard(ward)
+    guard = protect(dog, ward)
     del ward
     assert overran.wait(PATIENCE)
     eventually(lambda: forgotten(gone))
@@ -673,7 +806,7 @@ def test_an_overrun_ward_is_forgotten_though_its_guard_is_not(dog: Watchdog) -> 
 def test_the_sleeping_thread_holds_nobody(dog: Watchdog) -> None:
     ward = Ward(boottime() + 3600, drain=3599.95)  # it is woken, and has an hour then
     woken, gone = ward.woken, weakref.ref(ward)
-    guard = dog.guard(ward)
+    guard = protect(dog, ward)
     assert woken.wait(PATIENCE)
     del ward
     guard.release()
@@ -704,7 +837,7 @@ def test_there_is_one_thread_whoever_starts_it(dog: Watchdog) -> None:
         starter.start()
     for starter in starters:
         starter.join()
-    dog.guard(Ward(boottime() + 3600))
+    protect(dog, Ward(boottime() + 3600))
     (thread,) = set(threading.enumerate()) - before
     assert thread.name == "aioelect watchdog"
     assert thread.daemon
@@ -733,12 +866,12 @@ def test_a_thread_that_can_not_start_leaves_no_alarm_behind(monkeypatch: pytest.
 
 def test_after_closing_guards_are_inert_and_another_thread_may_start(dog: Watchdog) -> None:
     ward = Ward(boottime() + 3600)
-    guard = dog.guard(ward)
+    guard = protect(dog, ward)
     dog.close()
     dog.close()
     guard.expire()
     guard.release()
-    dog.guard(after := Ward(boottime() + 0.1))
+    protect(dog, after := Ward(boottime() + 0.1))
     assert after.overran.wait(PATIENCE)
     assert ward.wakes == ward.overruns == []
 
@@ -747,7 +880,7 @@ def test_unwatched_does_nothing() -> None:
     before = threading.active_count()
     wd.UNWATCHED.start()
     ward = Ward(0.0)
-    guard: Guard = World(watchdog=wd.UNWATCHED).watchdog.guard(ward)
+    guard: Guard = World(watchdog=wd.UNWATCHED).watchdog.guard(ward, 0.0)
     guard.expire()
     guard.release()
     assert ward.looks == 0
@@ -792,7 +925,7 @@ def test_a_loop_whose_timers_stand_still_is_woken_in_time(dog: Watchdog) -> None
         for _ in range(7):
             ward = LoopWard(boottime() + 0.06, drain=0.03)
             own = asyncio.get_running_loop().call_later(0.001, ward.noticed.set)
-            guard = dog.guard(ward)
+            guard = protect(dog, ward)
             await ward.noticed.wait()
             late.append(boottime() - (ward.deadline - ward.drain))
             own.cancel()
@@ -820,7 +953,7 @@ async def test_a_body_that_blocks_its_loop_is_reported_with_its_stack_while_it_d
     def block_the_loop() -> bool:
         return ward.overran.wait(PATIENCE)
 
-    dog.guard(ward)
+    protect(dog, ward)
     assert block_the_loop(), "it comes while the loop is blocked"
     assert not ward.noticed.is_set()
     (stack,) = stacks
@@ -860,6 +993,9 @@ class Ward:
         print("overrun", boottime(), flush=True)
         self.overran.set()
 
+def protect(dog, ward):
+    return dog.guard(ward, ward.deadline - ward.drain)
+
 dog = Watchdog(alarm={"timer": lambda clock: wd.TimerAlarm(), "polling": wd.PollingAlarm}[sys.argv[1]])
 """
 
@@ -876,9 +1012,9 @@ def run(code: str, *args: str) -> str:
 
 FORK = """
 ward = Ward(boottime() + 0.5, 0.3)
-dog.guard(Ward(boottime() + 3600, 1.0))
-guard = dog.guard(ward)
-kept = dog.guard(Ward(boottime() + 3600, 0.01))
+protect(dog, Ward(boottime() + 3600, 1.0))
+guard = protect(dog, ward)
+kept = protect(dog, Ward(boottime() + 3600, 0.01))
 files = set(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else set()
 locked, forked = threading.Event(), threading.Event()
 def hold():  # in a thread that the child does not have
@@ -899,14 +1035,14 @@ if child == 0:
         kept.expire(); guard.release(); kept.release(); kept.expire()
         assert threading.active_count() == 1
         mine = Ward(boottime() + 0.1, 0.05)
-        dog.guard(mine)
+        protect(dog, mine)
         assert mine.overran.wait(15)
         assert mine.calls == ["wake", "overrun"]
         time.sleep(max(0, ward.deadline + 0.05 - boottime()))
         assert ward.calls == [], "it is the parent's"
         grandchild = os.fork()
         if grandchild == 0:
-            dog.guard(own := Ward(boottime(), 0.01))
+            protect(dog, own := Ward(boottime(), 0.01))
             os._exit(0 if own.overran.wait(15) else 1)
         assert os.waitpid(grandchild, 0)[1] == 0
         code = 0
@@ -926,17 +1062,55 @@ def test_a_forked_child_guards_nobody_until_it_has_wards_of_its_own(kind: str) -
     assert out.count("overrun") == 3
 
 
+CLOSES = """
+early = Ward(boottime() + 0.5, 0.3)
+if "busy" in sys.argv:
+    protect(dog, early)
+else:
+    dog.start()
+    early.overran.set()
+time.sleep(0.05)  # the thread sleeps
+os.closerange(3, 4096)
+reader, writer = os.pipe()
+os.write(writer, b"not yours")
+if "reused" in sys.argv and sys.argv[1] == "timer":
+    reader = os.dup2(reader, dog._patrol._alarm._timer)
+if os.fork() == 0:
+    protect(dog, mine := Ward(boottime() + 0.1, 0.05))
+    os._exit(0 if mine.overran.wait(15) else 1)
+assert os.wait()[1] == 0
+late = Ward(boottime() + 0.1, 0.05)
+protect(dog, late)
+assert late.overran.wait(15)
+assert early.overran.wait(15)
+assert late.calls == ["wake", "overrun"]
+assert early.calls == (["wake", "overrun"] if "busy" in sys.argv else [])
+protect(dog, last := Ward(boottime() + 0.1, 0.05))
+assert last.overran.wait(15)
+assert os.read(reader, 100) == b"not yours"
+dog.close()
+os.close(reader)
+"""
+
+
+@KINDS
+@pytest.mark.parametrize("when", ["idle", "busy"])
+@pytest.mark.parametrize("number", ["free", "reused"])
+def test_a_process_that_closes_all_its_descriptors_is_watched_over_as_before(kind: str, when: str, number: str) -> None:
+    run(PREAMBLE + CLOSES, kind, when, number)
+
+
 def test_the_thread_may_fork_itself() -> None:
     code = """
 class Forking(Ward):
     def overrun(self):
         self.child = os.fork()
         if self.child == 0:
-            dog.guard(mine := Ward(boottime(), 0.01))
+            protect(dog, mine := Ward(boottime(), 0.01))
             os._exit(0 if mine.overran.wait(15) else 1)
         super().overrun()
 ward = Forking(boottime(), 0.01)
-dog.guard(ward)
+protect(dog, ward)
 assert ward.overran.wait(15)
 assert os.waitpid(ward.child, 0)[1] == 0
 """
@@ -947,9 +1121,9 @@ assert os.waitpid(ward.child, 0)[1] == 0
 @pytest.mark.parametrize(
     "code",
     [
-        "dog.guard(Ward(boottime() + 3600, 1.0))",
-        "dog.guard(Ward(boottime() + 0.01, 0.001)); dog.guard(Ward(boottime() + 0.02, 0.001))",
-        "Ward.remaining = lambda self: self.drain + 1e-5\nfor _ in range(200): dog.guard(Ward(0, 1.0))",
+        "protect(dog, Ward(boottime() + 3600, 1.0))",
+        "protect(dog, Ward(boottime() + 0.01, 0.001)); protect(dog, Ward(boottime() + 0.02, 0.001))",
+        "Ward.remaining = lambda self: self.drain + 1e-5\nfor _ in range(200): protect(dog, Ward(0, 1.0))",
     ],
     ids=["sleeping", "about to call", "busy"],
 )
@@ -963,7 +1137,7 @@ def test_a_process_that_was_stopped_past_the_deadline_is_woken_at_once_and_overr
     drain = 0.5
     code = f"""
 ward = Ward(boottime() + 1.0, {drain})
-dog.guard(ward)
+protect(dog, ward)
 print(ward.deadline, flush=True)
 assert ward.overran.wait(15)
 """
