@@ -267,11 +267,12 @@ async def test_half_a_frame_is_no_busy_loop(kind: Any, proxy: FaultProxy, make: 
     client = await make(kind, proxy.hosts)
     proxy.lose_reply(EXISTS, then="half")
     asking = asyncio.create_task(client.exists("/"))
-    before = time.process_time()
-    await asyncio.sleep(1)
-    spent = time.process_time() - before
+    before, spent, give_up = time.process_time(), 0.0, time.monotonic() + 2
+    while spent < 0.1 and time.monotonic() < give_up:  # who spins gets as much on a busy machine, too
+        await asyncio.sleep(0.1)
+        spent = time.process_time() - before
     asking.cancel()
-    assert spent < 0.1  # who spins gets as much on the busiest machine
+    assert spent < 0.1
 
 
 # Connecting
