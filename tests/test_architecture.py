@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "aioelect"
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
-PURE = ("value.py", "model.py", "naming.py", "lease.py", "candidacy.py", "events.py")
+PURE = ("value.py", "model.py", "naming.py", "lease.py", "candidacy.py", "events.py", "guard/deadlines.py")
 
 
 def imports(module: Path) -> Iterator[str]:

@@ -41,6 +41,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from aioelect.guard.deadlines import Deadlines
+
 __all__ = ["Guard", "Guarding", "TlsFiles", "Will", "check_guarding"]
 
 log = logging.getLogger("aioelect.guard")
@@ -140,7 +142,7 @@ class Guard:
         self._pid = os.getpid()
         self._will: Will | None = None
         self._cell: _Cell | None = None
-        self._deadlines: dict[object, float] = {}
+        self._deadlines = Deadlines()
         self._helper: _Helper | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -174,21 +176,21 @@ class Guard:
     def hold(self, term: object, deadline: float) -> None:
         """``term`` must be over by that time (CLOCK_BOOTTIME), or by the one told next. Does nothing unless strict."""
         if self._is_strict:
-            self._deadlines[term] = deadline
-            self._write_deadline()
+            self._deadlines.hold(term, deadline)
+            self._share_deadline()
 
     def release(self, term: object) -> None:
         """It is over; nothing where it was not held."""
-        if self._deadlines.pop(term, None) is not None:
-            self._write_deadline()
+        if self._is_strict:
+            self._deadlines.release(term)
+            self._share_deadline()
 
-    def _write_deadline(self) -> None:
-        if self._cell is not None and os.getpid() == self._pid:
-            deadline = min(self._deadlines.values(), default=math.inf)
-            is_earlier = deadline < self._cell.deadline
-            self._cell.deadline = deadline
-            if is_earlier:
-                self._say(b"\n")
+    def _share_deadline(self) -> None:
+        if self._cell is None or os.getpid() != self._pid:
+            return
+        before, self._cell.deadline = self._cell.deadline, self._deadlines.earliest
+        if self._cell.deadline < before:
+            self._say(b"\n")
 
     async def close(self, *, abandon: bool = False) -> None:
         """Returns when the helper has left.
