@@ -11,9 +11,10 @@ from benchmarks.setting import SESSION_TIMEOUT, Setting
 from benchmarks.stats import format_bytes
 from benchmarks.wire import RawClient
 
-METHOD = """Requests, and bytes in both directions, of one client from `join` until its connection has been quiet for
-a while, through a proxy that counts frames; the session is open before. So many contenders of the same kind stand in
-the queue already. (kazoo and Curator look for the folder first, as they do by default.)"""
+METHOD = """Requests, and bytes in both directions, of one client from the call that contends until its connection has been
+quiet for 0.2 s, through a proxy that counts frames. So many contenders of the same kind stand in the queue already, under
+names as long as the library's own. The session is open before, for everybody; whoever looks for the folder first (kazoo and
+Curator do), or begins to keep a lease, does so within what is counted."""
 
 
 def run(setting: Setting) -> list[Result]:

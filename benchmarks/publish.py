@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.report import LATENCY_HEAD, Result, load, markdown, save, table
 from benchmarks.systems import SYSTEMS
-from benchmarks.verdict import peers_ahead
+from benchmarks.verdict import count_ahead, peers_ahead
 
 __all__ = ["SAMPLES", "pages", "publish"]
 
@@ -64,7 +64,7 @@ def _headline(results: Sequence[Result], machine: Mapping[str, str]) -> Iterator
         "handover: median": ("handover", median),
         "p99": ("handover", p99),
         "median / floor": ("handover", ratio),
-        "among 10,000": ("queue_length", "10,000"),
+        "in a queue of 10,000": ("queue_length", "10,000"),
         "after `kill -9`": ("outages", "kill -9"),
     }
     rows = []
@@ -78,5 +78,4 @@ def _headline(results: Sequence[Result], machine: Mapping[str, str]) -> Iterator
     yield ""
     timeout = next(result.samples["session_timeout"] for result in results if result.name == "outages")
     yield f"Median, and worst in brackets; session timeout {timeout:g} s; {machine['cpu']}, {machine['python']}, loopback."
-    count = peers_ahead(results)[0].removesuffix(":")
-    yield f"{count}: [which, and by how much](benchmarks/README.md#where-a-peer-is-ahead)."
+    yield f"A peer is ahead in {count_ahead(results)}: [by how much](benchmarks/README.md#where-a-peer-is-ahead)."

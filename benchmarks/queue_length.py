@@ -8,8 +8,10 @@ from benchmarks.setting import Setting
 from benchmarks.stats import format_seconds, summarise
 from benchmarks.wire import RawClient
 
-METHOD = """The same handover, in a queue of so many contenders: behind the two that are measured stand ephemeral
-sequential znodes of another session, with names that the library takes for its own kind. Median, and worst in brackets."""
+METHOD = """The same handover, from the same instant to the same, in a queue of so many contenders. Behind the two that are
+measured stand ephemeral sequential znodes of another session, with names that the library takes for contenders of its own
+kind, as long as its own: each does with them what it does with its own, and none has to serve them. Median, and worst in
+brackets."""
 
 
 def run(setting: Setting) -> list[Result]:
@@ -18,7 +20,7 @@ def run(setting: Setting) -> list[Result]:
         system.name: {str(size): [] for size in sizes} for system in setting.systems
     }
     with setting.pairs(setting.systems) as pairs:
-        setting.interleave("Warming up", pairs, setting.some(2, 100), 0)
+        setting.interleave("Warming up", pairs, setting.some(2, 300), 0)
         for size in sizes:
             for _ in setting.track(f"Handover among {size} contenders", setting.some(5, 10 if size > 1_000 else 40)):
                 setting.random.shuffle(pairs)

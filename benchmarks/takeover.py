@@ -12,9 +12,10 @@ from benchmarks.stats import format_bytes
 from benchmarks.wire import RawClient
 
 METHOD = """A leader and the next in line are processes; behind them stands a crowd, each watching the one before it,
-on one more connection. The leader leaves. Frames and bytes on all three connections, in both directions, until they
-are quiet: how many a takeover disturbs. The crowd's part would be a thousand events where every contender watched the
-leader or the folder."""
+on one more connection, which is how all these libraries have it. The leader leaves. Frames and bytes on all three
+connections, in both directions, from the word to leave until all three have been quiet for 0.2 s: how many a takeover
+disturbs. The crowd's part would be a thousand events where every contender watched the leader or the folder. Renewals and
+pings that fall into that time count."""
 
 
 def run(setting: Setting) -> list[Result]:

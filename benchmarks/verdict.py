@@ -11,7 +11,7 @@ from benchmarks.report import Result
 from benchmarks.stats import format_bytes, format_seconds, percentile
 from benchmarks.systems import SYSTEMS
 
-__all__ = ["Measure", "measures", "peers_ahead"]
+__all__ = ["Measure", "count_ahead", "measures", "peers_ahead"]
 
 OURS = "aioelect"
 
@@ -38,16 +38,23 @@ class Measure:
 
 
 def peers_ahead(results: Sequence[Result]) -> list[str]:
-    """A sentence that counts, and a line for each measure in which a peer did better."""
-    compared = [measure for result in results for measure in measures(result)]
+    """A line for each measure in which a peer did better."""
     lines = []
-    for measure in compared:
+    for measure in (measure for result in results for measure in measures(result)):
         if ahead := measure.ahead():
             those = ", ".join(f"{PEERS[name]} {measure.show(measure.values[name])}" for name in ahead)
             lines.append(f"- {measure.title}: {those}; aioelect {measure.show(measure.values[OURS])}")
-    if not compared:
-        return []
-    return [f"Of {len(compared)} measures in these tables, a peer is ahead of aioelect in {len(lines)}:", "", *lines]
+    return lines
+
+
+def count_ahead(results: Sequence[Result]) -> str:
+    """In how many measures of which tables a peer did better, as the end of a sentence."""
+    counts = []
+    for result in results:
+        compared = list(measures(result))
+        if ahead := sum(bool(measure.ahead()) for measure in compared):
+            counts.append(f"*{_short(result)}* ({ahead} of {len(compared)} measures)")
+    return ", ".join(counts) or "nothing"
 
 
 def measures(result: Result) -> Iterator[Measure]:
@@ -79,7 +86,7 @@ def _by_column(result: Result) -> Iterator[Measure]:
             if column in found
         }
         named = columns.get(column) or f"{int(column):,} contenders"
-        yield Measure(f"{result.title}, median: {named}", values, format_seconds)
+        yield Measure(f"{result.title}: {named}, median", values, format_seconds)
 
 
 def _traffic(result: Result) -> Iterator[Measure]:
@@ -92,9 +99,9 @@ def _traffic(result: Result) -> Iterator[Measure]:
 def _rest(result: Result) -> Iterator[Measure]:
     samples: Mapping[str, Mapping[str, Mapping[str, float]]] = result.samples
     for role in next(iter(samples.values()), {}):
-        for name, show in (("frames", _count), ("bytes", format_bytes), ("cpu", format_seconds)):
+        for name, what, show in (("frames", "frames", _count), ("cpu", "CPU time", format_seconds)):
             values = {system: found[role][name] for system, found in samples.items()}
-            yield Measure(f"{_short(result)}, {name} of the {role}", values, show)
+            yield Measure(f"{result.title}: {what} of the {role}", values, show)
 
 
 def _many(result: Result) -> Iterator[Measure]:
