@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,9 +15,10 @@ from aioelect.testing.zookeeper import find_zookeeper
 
 pytest.importorskip("rich")
 
+from benchmarks import __main__ as main
 from benchmarks import publish
 from benchmarks.report import Result, load, save
-from benchmarks.setting import SESSION_TIMEOUT
+from benchmarks.setting import SESSION_TIMEOUT, Setting
 from benchmarks.systems import SYSTEMS, System, available
 from benchmarks.verdict import count_ahead, measures, peers_ahead
 
@@ -124,6 +126,27 @@ def test_a_quick_run_measures(quick: dict[str, Any]) -> None:
         assert [len(times) for times in guarded] == [1, 1]
         assert max(time for times in guarded for time in times) < unguarded
         assert {f"guard, T = {SESSION_TIMEOUT:g} s", "guard, T = 60 s"} < set(found)
+
+
+def test_a_benchmark_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: Iterator[list[Result] | Exception] = iter(
+        [RuntimeError("a hiccup"), [result("idle", {})], RuntimeError("a"), RuntimeError("b")]
+    )
+
+    def run(setting: Setting) -> list[Result]:
+        outcome = next(attempts)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setitem(main.BENCHMARKS, "idle", run)
+    name, (found,), why, _ = main._run_one("idle", cast("Setting", None))
+    assert (name, why) == ("idle", "")
+    assert found.notes == ["measured at the second attempt, after RuntimeError: a hiccup"]
+    _, none, why, _ = main._run_one("idle", cast("Setting", None))
+    assert none == []
+    assert why.endswith("RuntimeError: b")
+    assert "RuntimeError: a\n" in why
 
 
 @pytest.mark.parametrize("option", ["--quick", "--only=idle", "--system=aioelect"])
