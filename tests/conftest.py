@@ -32,7 +32,7 @@ STARTS_SERVERS = {
 SERVERS = {"zookeeper", "secure_zookeeper", "strict_zookeeper", "shared_ensemble"}
 """Fixtures that are real servers."""
 
-SHARED = SERVERS - {"zookeeper"} | {"stage", "whole"}
+SHARED = SERVERS - {"zookeeper"} | {"quick", "stage", "whole"}
 """Fixtures of many processes: where tests run in several workers, one has all tests of each. Each worker has a ``zookeeper``."""
 
 LONG = {"faults", "model", "simulation"}

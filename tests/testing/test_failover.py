@@ -150,14 +150,13 @@ async def test_what_a_contender_dies_of_is_told(embedded: EmbeddedServer, tmp_pa
             await meter.kill()
 
 
-async def test_nobody_takes_over(
-    embedded: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, contenders: Contenders
-) -> None:
-    monkeypatch.setattr(module, "PATIENCE", -2 * T)
+async def test_nobody_takes_over(embedded: EmbeddedServer, contenders: Contenders) -> None:
     async with FailoverMeter(embedded.hosts, session_timeout=T) as meter:
         heir = max(contenders())
         os.kill(heir, signal.SIGSTOP)
-        with pytest.raises(MeasurementFailed, match="contender-2 did not come to 'Leads' within 1 s"):
+        for player in meter._players:
+            player._patience = 0.5
+        with pytest.raises(MeasurementFailed, match=r"contender-2 did not come to 'Leads' within 0\.5 s"):
             await meter.hand_over()
         os.kill(heir, signal.SIGCONT)
 
