@@ -59,6 +59,11 @@ class Plan:
     session_timeout: float
     time_limit: float
 
+    def meter(self, cluster: Cluster, *, guard: bool) -> FailoverMeter:
+        """Raises ``ValueError``."""
+        timeouts = {"session_timeout": self.session_timeout, "timeout": CONNECT_TIMEOUT}
+        return FailoverMeter(cluster, self.folder, guard=guard, **timeouts)
+
 
 class Findings:
     """What has been measured so far: seconds, by the names of ``MEASURES``."""
@@ -184,6 +189,10 @@ def bench(
         raise click.UsageError(f"{choice} speaks no TLS: name yours with --hosts")
     cluster = make_cluster(hosts or "localhost", acl=acl, **options)
     plan = Plan(choice, cluster, election_folder, **numbers)
+    try:
+        plan.meter(cluster, guard=False)  # which sees what can't be, before anything is started
+    except ValueError as e:
+        raise click.UsageError(clean(str(e))) from None
     findings = Findings(plan)
     status = _run(plan, findings)
     if findings.summaries():
@@ -250,9 +259,7 @@ async def _measure_all(plan: Plan, cluster: Cluster, findings: Findings, progres
 
 @contextlib.asynccontextmanager
 async def _meter(plan: Plan, cluster: Cluster, findings: Findings, *, guard: bool) -> AsyncIterator[FailoverMeter]:
-    meter = FailoverMeter(
-        cluster, plan.folder, session_timeout=plan.session_timeout, guard=guard, timeout=CONNECT_TIMEOUT
-    )
+    meter = plan.meter(cluster, guard=guard)
     try:
         async with meter:
             findings.session_timeout = meter.session_timeout

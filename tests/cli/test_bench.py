@@ -212,6 +212,7 @@ async def test_servers_out_of_reach(program: Program) -> None:
         (["--hosts", "zk1:port"], "'port' in 'zk1:port'"),
         (["--hosts", "zk1", "--zookeeper"], "--hosts and --zookeeper exclude each other"),
         (["--election-folder", "bench"], "'bench'"),
+        (["--election-folder", "/"], "folder must not be '/'"),
         (["--json", "/not/there/found.json"], "'/not/there' is no folder that we may write to"),
         (["--acl", "mine"], "'mine'"),
         (["--acl", "creator"], "credentials"),
