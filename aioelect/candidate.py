@@ -611,7 +611,7 @@ class Candidate:
             self._heir = Leader(self, place, self.folder.display(place.name))
             self._control.watch()
             self._kept = self._own_path
-            self.client.renewals.keep(self._kept, self._renewed, self._ahead)
+            self.client.renewals.keep(self._kept, self._drain, self._renewed)
             self._heir._stand_ready()
 
     def _stand_back(self) -> None:
@@ -630,16 +630,18 @@ class Candidate:
             self.client.renewals.release(self._kept)
             self._kept = None
 
-    def _renewed(self) -> None:
+    def _renewed(self) -> bool:
+        """The lease was proven anew; returns whether the next proof means something to anybody, too."""
         if self._departed:
-            return
+            return False
         if self._leader is not None:
             self._leader._renewed()
             self.emit(events.Renewed, token=self._leader.token, remaining=self._leader.remaining())
-        else:
-            if self._heir is not None:
-                self._heir._stand_ready()
-            self._lead_if_clear()
+            return self._on_event is not None or self.client.guard is not None or log.isEnabledFor(logging.DEBUG)
+        if self._heir is not None:
+            self._heir._stand_ready()
+        self._lead_if_clear()
+        return True
 
     def _requested(self) -> None:
         """What is asked of leaders is known, or known anew."""
@@ -686,16 +688,7 @@ class Candidate:
         moment.
         """
         lease, now = self.session.lease, self.session.world.clock()
-        return lease.deadline - self._ahead() > max(now, lease.ripe_at)
-
-    def _ahead(self) -> float:
-        """Seconds before the deadline at which the next proof has to be asked for, to be there before the body must unwind.
-
-        The time for the answer is a part of what every lease in good order has to spare: that always comes about.
-        """
-        timing = self.session.timing
-        drain = timing.drain if self._drain is None else self._drain
-        return drain + max(0.0, (timing.ride_out + timing.drain - drain - timing.renew_every) / 4)
+        return lease.deadline - self.session.timing.ahead(self._drain) > max(now, lease.ripe_at)
 
     def _forget_watches(self) -> None:
         self._forget_predecessor()

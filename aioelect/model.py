@@ -115,6 +115,15 @@ class Timing:
             )
         object.__setattr__(self, "ride_out", ride_out)
 
+    def ahead(self, drain: float | None = None) -> float:
+        """Seconds before the deadline at which a proof has to be asked for, to be there before a body must begin to unwind.
+
+        ``drain``: what the body takes for that, where it is not the usual. The time for the answer is a part of what every lease
+        in good order has to spare: that always comes about.
+        """
+        drain = self.drain if drain is None else drain
+        return drain + max(0.0, (self.ride_out + self.drain - drain - self.renew_every) / 4)
+
     def _advice(self, lacking: float) -> str:
         """What to change when so many seconds are lacking: whatever is over its usual share of T; with all at theirs it works."""
         shares = {name: self.session_timeout * share for name, share in _SHARES.items()}

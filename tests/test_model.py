@@ -94,6 +94,11 @@ def test_the_advice_helps(
     Timing(**times | {"session_timeout": session_timeout + 10_000.0})
 
 
+@pytest.mark.parametrize(("drain", "ahead"), [(None, 1.375), (1.0, 1.375), (0.2, 0.775), (2.5, 2.5), (3.0, 3.0)])
+def test_a_proof_is_asked_for_in_time_for_its_answer_and_for_the_body(drain: float | None, ahead: float) -> None:
+    assert Timing.derive(10.0).ahead(drain) == pytest.approx(ahead)
+
+
 def test_the_leader_is_the_first_in_the_queue() -> None:
     first, second = (Contender(name, b"", token, f"/e/{name}", 0.0) for token, name in enumerate("ab"))
     assert Standing((first, second)).leader is first

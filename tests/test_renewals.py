@@ -69,6 +69,25 @@ async def test_stream_ends_with_the_last_who_needs_it(proxy: FaultProxy, connect
         assert renewals(proxy) == 0
 
 
+async def test_leaders_without_a_handler_are_not_told_of_proofs_and_stay_proven(connect: Connect, path: str) -> None:
+    client, tape = await connect(), Tape()
+    quiet = [await Candidate.enter(client, f"{path}/{number}") for number in range(3)]
+    leaders = [await soon(candidate.wait_elected()) for candidate in quiet]
+    async with aioelect.leadership(client, f"{path}/told", on_event=tape):
+        told = client.renewals._told
+        await eventually(lambda: len(told) == 1)
+        begun, seen = time.monotonic(), len(tape.of(events.Renewed))
+        while time.monotonic() < begun + 1.5 * client.session.timing.session_timeout:
+            seen += 1
+            await tape.wait(events.Renewed, seen)
+            assert all(leader.is_leader for leader in leaders)
+        assert len(told) == 1
+    assert not any(leader._reason for leader in leaders)
+    for candidate in quiet:
+        await candidate.withdraw()
+    assert not told
+
+
 async def test_refused_renewal_passes_to_the_next_znode_at_once(proxy: FaultProxy, connect: Connect, path: str) -> None:
     """Its own znode may be withdrawn while a renewal with it is under way."""
     client, tape = await connect(proxy.hosts), Tape()
@@ -77,7 +96,8 @@ async def test_refused_renewal_passes_to_the_next_znode_at_once(proxy: FaultProx
     async with aioelect.leadership(client, f"{path}/second", on_event=tape) as leader:
         await tape.wait(events.Renewed, 2)
         proxy.requests.clear()
-        client.renewals._keepers = {"/no/such/znode": (lambda: None, lambda: 0.0), **client.renewals._keepers}
+        client.renewals.keep("/no/such/znode", None, lambda: False)
+        client.renewals._keepers = {"/no/such/znode": None, **client.renewals._keepers}
         await eventually(lambda: renewals(proxy) >= 2)
         refused, repeated = [request.time for request in proxy.requests if request.opcode == MULTI][:2]
         assert repeated - refused < client.session.timing.renew_every / 2

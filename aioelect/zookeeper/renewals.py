@@ -25,31 +25,38 @@ class Renewals:
     """Renews while anybody keeps a znode here.
 
     A renewal checks one own ephemeral znode; that proves the session, and so the lease of all. A refused check says that the
-    znode is gone, and the next one is tried.
+    znode is gone, and the next one is tried. Whoever has nothing to do about a proof is not told of it, so that a renewal costs
+    no more with thousands of leaders.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._keepers: dict[str, tuple[Callable[[], None], Callable[[], float]]] = {}
+        self._keepers: dict[str, float | None] = {}
+        """The time to drain of each."""
+        self._told: dict[str, Callable[[], bool]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._probe: asyncio.Task[None] | None = None
         self._probed: set[str] = set()
 
-    def keep(self, path: str, renewed: Callable[[], None], ahead: Callable[[], float]) -> None:
-        """Renews with the own ephemeral ``path`` (as the server knows it), and calls ``renewed`` after each proof.
-
-        ``ahead`` says how many seconds before the deadline the next proof has to be asked for at the latest.
+    def keep(self, path: str, drain: float | None, proven: Callable[[], bool]) -> None:
+        """Renews with the own ephemeral ``path`` (as the server knows it), in time for a body that takes ``drain`` seconds to
+        unwind (None: the usual), and calls ``proven`` after each proof, until that returns False: it need not be told again.
         """
         if not self._keepers:
             self._session.observe(self)
             self._session.be_patient(self._session.timing.ride_out / 2)
-        self._keepers[path] = renewed, ahead
+        self._keepers[path] = drain
+        self._told[path] = proven
         if self._timer is None:
             self._renew()
 
     def release(self, path: str) -> None:
         """Ends :meth:`keep`; nothing where it was not kept."""
-        if self._keepers.pop(path, None) is not None and not self._keepers:
+        if path not in self._keepers:
+            return
+        del self._keepers[path]
+        self._told.pop(path, None)
+        if not self._keepers:
             self._session.unobserve(self)
             self._session.be_patient(None)
             self._stop()
@@ -75,7 +82,7 @@ class Renewals:
         loop = asyncio.get_running_loop()
         now = session.world.clock()
         wait = session.timing.renew_every
-        latest = max(ahead() for _, ahead in self._keepers.values())
+        latest = max(map(session.timing.ahead, set(self._keepers.values())))
         if session.lease.remaining(now) <= latest + wait:  # cold, or too short to wait: as soon as the rule allows
             ripens_in = session.lease.ripe_at - now
             wait = min(wait, ripens_in if ripens_in > 0 else session.timing.tick_time / 16)
@@ -92,8 +99,9 @@ class Renewals:
             verdict = e
         if isinstance(verdict, protocol.CheckVersionResponse):
             if self._session.lease.renewed(reply.sent, reply.acknowledged):
-                for renewed, _ in list(self._keepers.values()):
-                    renewed()
+                for told, proven in list(self._told.items()):
+                    if not proven():
+                        self._told.pop(told, None)
         else:
             log.info("renewal with %r was refused: %r", path, verdict)
             if isinstance(verdict, exc.NoNode):

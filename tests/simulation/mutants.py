@@ -17,7 +17,7 @@ from aioelect.handover import Handover
 from aioelect.leader import Leader
 from aioelect.leadership import _Body
 from aioelect.lease import Lease
-from aioelect.model import LossReason
+from aioelect.model import LossReason, Timing
 from aioelect.naming import Dialect, Queue
 from aioelect.zookeeper.folder import Place
 from aioelect.zookeeper.renewals import Renewals
@@ -175,22 +175,23 @@ def _term_begins_too_late() -> contextlib.AbstractContextManager[Any]:
     return mock.patch.object(Candidate, "_is_proven", is_proven)
 
 
+def _renewals_come(ahead: Callable[[Timing, float | None], float]) -> contextlib.AbstractContextManager[Any]:
+    """So many seconds before the deadline."""
+    honest = Renewals._renew
+
+    def renew(self: Renewals) -> None:
+        with mock.patch.object(Timing, "ahead", ahead):
+            honest(self)
+
+    return mock.patch.object(Renewals, "_renew", renew)
+
+
 def _renewals_know_no_drain() -> contextlib.AbstractContextManager[Any]:
-    honest = Renewals.keep
-
-    def keep(self: Renewals, path: str, renewed: Callable[[], None], ahead: Callable[[], float]) -> None:
-        honest(self, path, renewed, lambda: self._session.timing.drain)
-
-    return mock.patch.object(Renewals, "keep", keep)
+    return _renewals_come(lambda timing, drain: timing.drain)
 
 
 def _renewals_know_the_drain_alone() -> contextlib.AbstractContextManager[Any]:
-    honest = Renewals.keep
-
-    def keep(self: Renewals, path: str, renewed: Callable[[], None], ahead: Any) -> None:
-        honest(self, path, renewed, lambda: float(ahead.__self__.drain))
-
-    return mock.patch.object(Renewals, "keep", keep)
+    return _renewals_come(lambda timing, drain: timing.drain if drain is None else drain)
 
 
 def _body_starts_unproven() -> contextlib.AbstractContextManager[Any]:

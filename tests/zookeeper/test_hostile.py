@@ -595,7 +595,12 @@ async def test_what_is_no_renewal_proves_nothing(
     impostor.changes += [lambda frame: b""] * 100_000  # no true answer from now on
     deadline = lease.deadline
     renewed: list[None] = []
-    client.renewals.keep(path, lambda: renewed.append(None), lambda: 0.1)
+
+    def proven() -> bool:
+        renewed.append(None)
+        return True
+
+    client.renewals.keep(path, 0.1, proven)
     xid = client.session.xid
     impostor.say(forge(xid))
     await until(lambda: connection.closing or connection.oldest_request is None)
