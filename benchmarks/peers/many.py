@@ -1,6 +1,7 @@
 """Many elections in one process on one client, all won by it: ``--variant`` is the library, ``--election`` the folder of folders.
 
-The number of elections is read from stdin. It says ``took T``, when all are won, and ``memory B``, bytes for each election.
+The number of elections is read from stdin; before them, one is won and left. It says ``took T``, when all are won, and
+``memory B``, bytes for each election.
 """
 
 from __future__ import annotations
@@ -33,30 +34,37 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
-def raw(options: Options, elections: Sequence[str]) -> None:
+def raw(options: Options, first: str, elections: Sequence[str]) -> None:
     from benchmarks.wire import RawClient
 
     with RawClient(options.hosts, options.session_timeout) as client:
+        client.contend([f"{first}/n_"])
         meter = Meter()
         client.contend([f"{election}/n_" for election in elections])
         meter.stop(len(elections))
 
 
-async def ours(options: Options, elections: Sequence[str]) -> None:
+async def ours(options: Options, first: str, elections: Sequence[str]) -> None:
     import aioelect
 
     async with aioelect.connect(options.hosts, session_timeout=options.session_timeout) as client:
+        async with aioelect.leadership(client, first):
+            pass
         meter = Meter()
         candidates = await asyncio.gather(*(aioelect.Candidate.enter(client, election) for election in elections))
         await asyncio.gather(*(candidate.wait_elected() for candidate in candidates))
         meter.stop(len(elections))
 
 
-async def stock(options: Options, elections: Sequence[str]) -> None:
+async def stock(options: Options, first: str, elections: Sequence[str]) -> None:
     import aiozk
 
     client = aiozk.ZKClient(options.hosts, session_timeout=options.session_timeout)
     await client.start()
+    recipe = client.recipes.LeaderElection(first)
+    await recipe.volunteer()
+    await recipe.wait_for_leadership()
+    await recipe.resign()
     meter = Meter()
     recipes = [client.recipes.LeaderElection(election) for election in elections]
     await asyncio.gather(*(recipe.volunteer() for recipe in recipes))
@@ -65,11 +73,12 @@ async def stock(options: Options, elections: Sequence[str]) -> None:
     await client.close()
 
 
-def threads(options: Options, elections: Sequence[str]) -> None:
+def threads(options: Options, first: str, elections: Sequence[str]) -> None:
     from kazoo.client import KazooClient
 
     client = KazooClient(hosts=options.hosts, timeout=options.session_timeout)
     client.start()
+    client.Election(first).run(lambda: None)
     meter = Meter()
     led, leave = threading.Semaphore(0), threading.Event()
 
@@ -91,16 +100,17 @@ def threads(options: Options, elections: Sequence[str]) -> None:
 
 def main() -> None:
     options = parse_options()
+    first = f"{options.election}/first"
     elections = [f"{options.election}/{number}" for number in range(int(input()))]
     match options.variant:
         case "aioelect":
-            asyncio.run(ours(options, elections))
+            asyncio.run(ours(options, first, elections))
         case "aiozk":
-            asyncio.run(stock(options, elections))
+            asyncio.run(stock(options, first, elections))
         case "kazoo":
-            threads(options, elections)
+            threads(options, first, elections)
         case _:
-            raw(options, elections)
+            raw(options, first, elections)
 
 
 if __name__ == "__main__":
