@@ -29,7 +29,7 @@ STARTS_SERVERS = {
 }
 """Test files that start servers of their own, or tools that are not there everywhere."""
 
-SERVERS = {"zookeeper", "secure_zookeeper", "strict_zookeeper", "shared_ensemble"}
+SERVERS = {"zookeeper", "secure_zookeeper", "strict_zookeeper", "demanding_zookeeper", "shared_ensemble"}
 """Fixtures that are real servers."""
 
 SHARED = SERVERS - {"zookeeper"} | {"quick", "stage", "whole"}

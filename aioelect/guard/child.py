@@ -7,7 +7,9 @@ shared memory that hold a deadline; -1 where there is none. It inherits a mask t
 Standard input is one end of a socket pair. Each line from there is a dict, the *will*, as ``marshal`` writes it (json would cost
 half a megabyte), in hex digits, and the newest one counts:
 
-``greeting``  the packets that resume the session and close it.
+``greeting``  the packets that resume the session.
+``sasl``      None, or what answers the server's challenge: ``user``, ``password`` and ``uri``. The greeting asks for that then.
+``farewell``  the packets that close the session.
 ``servers``   lists of host, port, and the name in the server's certificate; the best one first.
 ``patience``  seconds after which the session has ended by itself.
 ``tls``       None, or the names of PEM files ``ca``, ``cert``, ``key``, and the ``password`` of the last, each perhaps None.
@@ -51,6 +53,9 @@ if TYPE_CHECKING:  # the module typing would cost a megabyte
 __all__ = ["main"]
 
 INBOX = 0
+
+SASL = 102
+"""The opcode."""
 
 GLANCE = 0.25
 """Seconds between two looks at the deadline: a timer stands still while the machine is suspended."""
@@ -168,6 +173,8 @@ class Will:
         self.patience: float = said["patience"]
         self._servers: list[tuple[str, int, str]] = said["servers"]
         self._greeting: bytes = said["greeting"]
+        self._farewell: bytes = said["farewell"]
+        self._sasl = DigestMd5(**said["sasl"]) if said["sasl"] else None
         self._tls = make_context(**said["tls"]) if said["tls"] else None
 
     def execute(self) -> None:
@@ -193,12 +200,12 @@ class Will:
         with socket.create_connection((host, port), bound) as plain:
             link = self._tls.wrap_socket(plain, server_hostname=name) if self._tls else plain
             with link:
-                link.sendall(self._greeting)
-                head = receive(link, 4)
-                reply = receive(link, struct.unpack("!i", head)[0])
-                (session_id,) = struct.unpack_from("!q", reply, 8)
+                link.sendall(self._greeting if self._sasl else self._greeting + self._farewell)
+                (session_id,) = struct.unpack_from("!q", receive_packet(link), 8)
                 if session_id == 0:
                     return True
+                if self._sasl:
+                    link.sendall(self._sasl.answer(receive_packet(link)) + self._farewell)
                 while link.recv(4096):  # the server hangs up when it has closed the session
                     pass
                 return False
@@ -213,6 +220,55 @@ def receive(link: socket.socket, size: int) -> bytes:
             raise ConnectionError("the server hung up")
         data += more
     return data
+
+
+def receive_packet(link: socket.socket) -> bytes:
+    """Without its length."""
+    (size,) = struct.unpack("!i", receive(link, 4))
+    return receive(link, size)
+
+
+class DigestMd5:
+    """SASL by DIGEST-MD5 (RFC 2831). Nobody waits for the server's own proof: it knows the session by then."""
+
+    def __init__(self, user: bytes, password: bytes, uri: bytes) -> None:
+        self._user, self._password, self._uri = user, password, uri
+        try:  # hashlib costs megabytes
+            from _md5 import md5  # type: ignore[import-not-found]
+        except ImportError:
+            from hashlib import md5
+        self._md5: Any = md5
+
+    def answer(self, packet: bytes) -> bytes:
+        """The packet that answers a server's; none to one that asks for nothing. Raises ``PermissionError`` for a refusal."""
+        error, size = struct.unpack_from("!ii", packet, 12)
+        if error:
+            raise PermissionError(f"SASL was refused with {error}")
+        if size <= 0:
+            return b""
+        token = self.respond(packet[20:], os.urandom(16).hex().encode())
+        return struct.pack("!iiii", 12 + len(token), 0, SASL, len(token)) + token
+
+    def respond(self, challenge: bytes, cnonce: bytes) -> bytes:
+        """The answer to a challenge."""
+        nonce, realm = quoted(challenge, b"nonce"), quoted(challenge, b"realm")
+        secret = self._md5(b":".join([self._user, realm, self._password])).digest()
+        one, two = b":".join([secret, nonce, cnonce]), b"AUTHENTICATE:" + self._uri
+        response = self._hash(b":".join([self._hash(one), nonce, b"00000001", cnonce, b"auth", self._hash(two)]))
+        user = self._user.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        return (
+            b'username="%s",realm="%s",nonce="%s",cnonce="%s",nc=00000001,qop=auth,digest-uri="%s",response=%s,charset=utf-8'
+            % (user, realm, nonce, cnonce, self._uri, response)
+        )
+
+    def _hash(self, text: bytes) -> bytes:
+        digits: str = self._md5(text).hexdigest()
+        return digits.encode()
+
+
+def quoted(challenge: bytes, name: bytes) -> bytes:
+    """The value of that name; empty where there is none."""
+    return challenge.partition(name + b'="')[2].partition(b'"')[0]
 
 
 def make_context(ca: str | None, cert: str | None, key: str | None, password: bytes | None) -> ssl.SSLContext:

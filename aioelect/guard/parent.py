@@ -43,7 +43,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from aioelect.guard.deadlines import Deadlines
 
-__all__ = ["Guard", "Guarding", "TlsFiles", "Will", "check_guarding"]
+__all__ = ["Guard", "Guarding", "Sasl", "TlsFiles", "Will", "check_guarding"]
 
 log = logging.getLogger("aioelect.guard")
 
@@ -68,11 +68,24 @@ class TlsFiles(NamedTuple):
     password: bytes | None
 
 
+class Sasl(NamedTuple):
+    """What answers a server's challenge of DIGEST-MD5."""
+
+    user: bytes
+    password: bytes
+    uri: bytes
+
+
 class Will(NamedTuple):
     """What to do when this process is dead."""
 
     greeting: bytes
-    """The packets that resume the session and close it."""
+    """The packets that resume the session, and ask for a challenge where there is ``sasl``."""
+
+    sasl: Sasl | None
+
+    farewell: bytes
+    """The packets that close the session."""
 
     servers: list[tuple[str, int, str]]
     """Host, port, and the name that stands in the server's certificate; the best one first."""
@@ -84,7 +97,8 @@ class Will(NamedTuple):
 
     def encode(self) -> bytes:
         """A line for the helper."""
-        return _encode({**self._asdict(), "tls": self.tls and self.tls._asdict()})
+        parts = {name: part and part._asdict() for name, part in (("sasl", self.sasl), ("tls", self.tls))}
+        return _encode({**self._asdict(), **parts})
 
 
 def _encode(said: dict[str, Any] | None) -> bytes:

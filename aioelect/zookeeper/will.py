@@ -9,6 +9,7 @@ from aioelect.guard.parent import Guard, TlsFiles, Will
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.security import Auth, Tls
 from aioelect.zookeeper.security.digest import Digest
+from aioelect.zookeeper.security.sasl import SaslDigestMd5
 from aioelect.zookeeper.security.secret import without_newline
 from aioelect.zookeeper.security.tls import FilePath
 from aioelect.zookeeper.session import HOPELESS, Session
@@ -42,12 +43,17 @@ class Testator:
             password=session.password,
             read_only=False,
         )
-        credentials = [wire.frame(each.request().serialize(wire.AUTH_XID)) for each in self._auth]
+        digests = [each.request() for each in self._auth if isinstance(each, Digest)]
+        credentials = [wire.frame(request.serialize(wire.AUTH_XID)) for request in digests]
+        sasl = next((each.for_guard() for each in self._auth if isinstance(each, SaslDigestMd5)), None)
+        asking = [wire.frame(wire.SaslRequest(token=b"").serialize(0))] if sasl is not None else []
         nearest = (conn.host, conn.port, self._name(conn.name))
         others = [(host, port, self._name(host)) for host, port in session.hosts.servers]
         self._guard.bequeath(
             Will(
-                greeting=b"".join([resume, *credentials, wire.close_frame(1)]),
+                greeting=b"".join([resume, *asking]),
+                sasl=sasl,
+                farewell=b"".join([*credentials, wire.close_frame(1)]),
                 servers=list(dict.fromkeys([nearest, *others])),
                 patience=HOPELESS * session.timeout,
                 tls=self._name_files(),
@@ -85,11 +91,13 @@ class Testator:
         pass
 
 
-def _check_auth(auth: Sequence[Auth]) -> list[Digest]:
+def _check_auth(auth: Sequence[Auth]) -> Sequence[Auth]:
     for each in auth:
-        if not isinstance(each, Digest):
-            raise ValueError(f"the guard can't use {each!r}, it knows Digest alone: leave it out, or guard=")
-    return [each for each in auth if isinstance(each, Digest)]
+        if not isinstance(each, Digest | SaslDigestMd5):
+            raise ValueError(
+                f"the guard can't use {each!r}: it knows Digest and SaslDigestMd5 alone. Leave it out, or guard="
+            )
+    return auth
 
 
 def _locate(path: FilePath | None) -> str | None:

@@ -21,7 +21,8 @@ async def main(will: str, *options: str) -> None:
     tls = said["tls"] and parent.TlsFiles(**said["tls"])
     guard = parent.Guard(True)
     guard.start()
-    guard.bequeath(parent.Will(bytes.fromhex(said["greeting"]), said["servers"], said["patience"], tls))
+    greeting, farewell = (bytes.fromhex(said[name]) for name in ("greeting", "farewell"))
+    guard.bequeath(parent.Will(greeting, None, farewell, said["servers"], said["patience"], tls))
     while guard.pid is None:
         await asyncio.sleep(0)
     os.write(out, b"%d\n" % guard.pid)

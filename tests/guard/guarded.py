@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ import aioelect
 from aioelect.testing.zookeeper import ZooKeeperServer
 from aioelect.zookeeper import wire
 from tests.elections import PATIENCE, Tape, eventually, soon
+
+T = 10.0
+"""The session timeout, in seconds: what takes less than half of it did not wait for it."""
+
+FAST = T / 2
 
 Said = dict[str, Any]
 
@@ -147,6 +152,15 @@ async def successor(client: aioelect.Client, election: str) -> AsyncIterator[Suc
         await contender.leave()
 
 
+async def check_takes_over(client: aioelect.Client, path: str, die: Callable[[], float]) -> None:
+    """The successor leads long before the session could have expired."""
+    async with successor(client, path) as next_one:
+        at = die()
+        took = await next_one.led() - at
+        print(f"took over after {1000 * took:.1f} ms")
+        assert took < FAST
+
+
 async def warm(client: aioelect.Client) -> None:
     """Returns when the lease is proven for most of its time."""
     session = client.session
@@ -186,6 +200,11 @@ def status(pid: int, name: str) -> str:
     """What the kernel says about a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(line.split()[1] for line in lines if line.startswith(f"{name}:"))
+
+
+def shown_of(pid: int) -> bytes:
+    """What anybody, or its owner, can see of a process."""
+    return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
 
 
 async def settled_rss(pid: int) -> float:

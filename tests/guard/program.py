@@ -19,6 +19,8 @@ import aioelect
 from aioelect import events
 from aioelect.guard.parent import Guarding
 
+CREDENTIALS = {"Digest": aioelect.Digest, "SaslDigestMd5": aioelect.SaslDigestMd5}
+
 
 def tell(name: str, **facts: object) -> None:
     with contextlib.suppress(OSError):
@@ -63,7 +65,9 @@ async def run(options: argparse.Namespace) -> None:
         options.hosts,
         session_timeout=options.session_timeout,
         guard=guard,
-        auth=aioelect.Digest("guarded", "secret") if options.digest else (),
+        auth=CREDENTIALS[options.auth](*options.user) if options.auth else (),
+        ssl=options.tls is not None,
+        **dict(zip(("ssl_ca", "ssl_cert", "ssl_key"), options.tls or (), strict=False)),
         on_event=lambda event: tell(type(event).__name__),
     ) as client:
         if options.twice:
@@ -108,7 +112,9 @@ def main() -> None:
     parser.add_argument("guard", choices=["no", "yes", "strict"])
     parser.add_argument("--uvloop", action="store_true")
     parser.add_argument("--thread", action="store_true")
-    parser.add_argument("--digest", action="store_true")
+    parser.add_argument("--auth", choices=CREDENTIALS)
+    parser.add_argument("--user", nargs=2, default=("guarded", "secret"), help="name and password")
+    parser.add_argument("--tls", nargs=3, help="PEM files: CA, certificate, key")
     parser.add_argument("--stubborn", action="store_true", help="a body that refuses to be cancelled")
     parser.add_argument("--twice", action="store_true", help="a second client of the same process")
     options = parser.parse_args()

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,9 @@ from aioelect.testing.proxy import FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
 from tests.elections import eventually, queue, soon
 from tests.guard.guarded import (
+    FAST,
+    T,
+    check_takes_over,
     end_session,
     gone,
     guarded,
@@ -28,13 +31,9 @@ from tests.guard.guarded import (
     is_there,
     resume_frame,
     settled_rss,
+    shown_of,
     successor,
 )
-
-T = 10.0
-"""The session timeout, in seconds: what takes less than half of it did not wait for it."""
-
-FAST = T / 2
 
 
 @pytest.fixture
@@ -42,15 +41,6 @@ async def client(zookeeper: ZooKeeperServer) -> AsyncIterator[aioelect.Client]:
     """That of the next in line."""
     async with aioelect.connect(zookeeper.hosts, session_timeout=T) as client:
         yield client
-
-
-async def check_takes_over(client: aioelect.Client, path: str, die: Callable[[], float]) -> None:
-    """The successor leads long before the session could have expired."""
-    async with successor(client, path) as next_one:
-        at = die()
-        took = await next_one.led() - at
-        print(f"took over after {1000 * took:.1f} ms")
-        assert took < FAST
 
 
 async def is_free(client: aioelect.Client, path: str) -> bool:
@@ -113,7 +103,10 @@ async def test_it_finds_another_server_when_its_own_goes_with_the_process(
 
 
 async def test_credentials_go_before_the_close(zookeeper: ZooKeeperServer, client: aioelect.Client, path: str) -> None:
-    async with FaultProxy(zookeeper.hosts) as proxy, guarded(proxy.hosts, path, T, "yes", "--digest") as program:
+    async with (
+        FaultProxy(zookeeper.hosts) as proxy,
+        guarded(proxy.hosts, path, T, "yes", "--auth", "Digest") as program,
+    ):
         await program.leads()
         before = len(proxy.requests)
         await check_takes_over(client, path, program.kill)
@@ -422,13 +415,8 @@ async def test_credentials_show_nowhere_and_memory_is_small(zookeeper: ZooKeeper
             assert secret.hex().encode() not in shown
         assert str(session_id).encode() not in shown
         print(f"RSS {size:.1f} MB")
-        assert size < 20
+        assert size < 12.5
         assert hard_core_limit(pid) == "0"
-
-
-def shown_of(pid: int) -> bytes:
-    """What anybody, or its owner, can see of a process."""
-    return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
 
 
 def hard_core_limit(pid: int) -> str:

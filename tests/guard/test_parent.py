@@ -21,7 +21,7 @@ from aioelect.testing.embedded import EmbeddedServer
 from tests.elections import eventually
 from tests.guard.guarded import is_there, status
 
-WILL = Will(b"greeting", [("127.0.0.1", 1, "localhost")], 1.0, None)
+WILL = Will(b"greeting", None, b"farewell", [("127.0.0.1", 1, "localhost")], 1.0, None)
 
 Pretend = Callable[[str], None]
 

@@ -8,6 +8,7 @@ from typing import Any
 from aiozk import exc
 
 from aioelect.errors import AuthenticationFailed
+from aioelect.guard.parent import Sasl
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.security.auth import Ask, Auth
 from aioelect.zookeeper.security.secret import Secret
@@ -71,6 +72,10 @@ class SaslDigestMd5(Auth):
         super().__init__(user)
         self._secret = Secret(password, password_file, password_env)
         self._names = (server, service)
+
+    def for_guard(self) -> Sasl:
+        """What a helper process needs to say it. Raises ``OSError`` where the password can't be read now."""
+        return Sasl(self.user.encode(), _as_rfc_2831(self._secret.read()), "{1}/{0}".format(*self._names).encode())
 
     async def authenticate(self, ask: Ask, server: str, host: str) -> None:
         """Challenge and response, and the server's own proof. Raises ``AuthenticationFailed``."""
