@@ -654,10 +654,10 @@ class Candidate:
         """Leads, if nobody is before us and nothing speaks against it."""
         if self._machine.state is not candidacy.State.LEADING or self._leader is not None or self._failure is not None:
             return
-        place, requests = self._own_place(), self._control.requests
-        if requests is None:
+        place, control = self._own_place(), self._control
+        if not control.is_known:
             return
-        if requests and (self._control.deposes(place.token) or self._control.prefers_another(place.name)):
+        if control.requests and (control.deposes(place.token) or control.prefers_another(place.name)):
             self._tell_lost(place.token, LossReason.STEP_DOWN_REQUESTED)
             self._contend_anew()
         elif self.handover_delay > 0 and not self._has_taken_over(place):

@@ -97,6 +97,11 @@ class Control:
         if self.requests:
             self._read_anew()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether nothing has been asked for that we don't know."""
+        return self.requests is not None
+
     def deposes(self, token: int) -> bool:
         """Whether the leader with this token was asked to step down."""
         return any(request.token == token for request in self.requests or ())

@@ -229,7 +229,7 @@ def _request_taken_for_anybodys() -> contextlib.AbstractContextManager[Any]:
 
 
 def requests_not_looked_at_before_leading() -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(Control, "is_known", property(lambda self: True))
+    return mock.patch.object(Control, "is_known", True)
 
 
 def _body_started_though_another_was_chosen() -> contextlib.AbstractContextManager[Any]:

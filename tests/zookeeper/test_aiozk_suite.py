@@ -17,7 +17,7 @@ from aioelect.testing.zookeeper import ZooKeeperServer
 @pytest.fixture
 def plain_zookeeper() -> Iterator[ZooKeeperServer]:
     """These tests make containers and expect to find them again a second later, which other tests of ours do not."""
-    with ZooKeeperServer(max_session_timeout=20) as server:
+    with ZooKeeperServer(max_session_timeout=20, properties={"znode.container.checkIntervalMs": "3600000"}) as server:
         yield server
 
 
