@@ -170,7 +170,8 @@ class Leader:
         """Somebody acts on it from now on."""
         self._begun = True
         self._stand_ready()
-        self._commit_to(self._session.lease.deadline)
+        if self._candidate.client.guard is not None:
+            self._commit_to(self._session.lease.deadline)
 
     def _commit_to(self, deadline: float) -> None:
         """The guard of this process, where there is one, sees to it that the body has ended by then, if there is a body."""
