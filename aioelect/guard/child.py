@@ -7,8 +7,8 @@ shared memory that hold a deadline; -1 where there is none. It inherits a mask t
 Standard input is one end of a socket pair. Each line from there is a dict, the *will*, as ``marshal`` writes it (json would cost
 half a megabyte), in hex digits, and the newest one counts:
 
-``greeting``  the packets that resume the session.
-``sasl``      None, or what answers the server's challenge: ``user``, ``password`` and ``uri``. The greeting asks for that then.
+``greeting``  the packet that resumes the session.
+``sasl``      None, or who we are then, by DIGEST-MD5: ``user``, ``password`` and ``uri``.
 ``farewell``  the packets that close the session.
 ``servers``   lists of host, port, and the name in the server's certificate; the best one first.
 ``patience``  seconds after which the session has ended by itself.
@@ -200,12 +200,13 @@ class Will:
         with socket.create_connection((host, port), bound) as plain:
             link = self._tls.wrap_socket(plain, server_hostname=name) if self._tls else plain
             with link:
-                link.sendall(self._greeting if self._sasl else self._greeting + self._farewell)
-                (session_id,) = struct.unpack_from("!q", receive_packet(link), 8)
-                if session_id == 0:
+                link.sendall(self._greeting)
+                if read_session_id(receive_packet(link)) == 0:
                     return True
                 if self._sasl:
-                    link.sendall(self._sasl.answer(receive_packet(link)) + self._farewell)
+                    link.sendall(self._sasl.ask())
+                    link.sendall(self._sasl.answer(receive_packet(link)))
+                link.sendall(self._farewell)
                 while link.recv(4096):  # the server hangs up when it has closed the session
                     pass
                 return False
@@ -228,6 +229,18 @@ def receive_packet(link: socket.socket) -> bytes:
     return receive(link, size)
 
 
+def read_session_id(packet: bytes) -> int:
+    """That of the answer to a greeting, 0 where there is no such session. Raises ``ConnectionError`` for any other packet.
+
+    ZooKeeper on Netty may answer credentials before a connect request that went ahead of them (``NettyServerCnxn.receiveMessage``
+    goes on when another thread enables it, whose answer is still in its queue), and such an answer has zeros there.
+    """
+    if len(packet) < 36:
+        raise ConnectionError(f"{len(packet)} bytes are no answer to a connect request")
+    session_id: int = struct.unpack_from("!q", packet, 8)[0]
+    return session_id
+
+
 class DigestMd5:
     """SASL by DIGEST-MD5 (RFC 2831). Nobody waits for the server's own proof: it knows the session by then."""
 
@@ -239,15 +252,18 @@ class DigestMd5:
             from hashlib import md5
         self._md5: Any = md5
 
+    def ask(self) -> bytes:
+        """The packet that asks for a challenge."""
+        return self._pack(b"")
+
     def answer(self, packet: bytes) -> bytes:
-        """The packet that answers a server's; none to one that asks for nothing. Raises ``PermissionError`` for a refusal."""
+        """The packet that answers a server's; none to one without a challenge. Raises ``PermissionError`` for a refusal."""
         error, size = struct.unpack_from("!ii", packet, 12)
         if error:
             raise PermissionError(f"SASL was refused with {error}")
         if size <= 0:
             return b""
-        token = self.respond(packet[20:], os.urandom(16).hex().encode())
-        return struct.pack("!iiii", 12 + len(token), 0, SASL, len(token)) + token
+        return self._pack(self.respond(packet[20:], os.urandom(16).hex().encode()))
 
     def respond(self, challenge: bytes, cnonce: bytes) -> bytes:
         """The answer to a challenge."""
@@ -260,6 +276,9 @@ class DigestMd5:
             b'username="%s",realm="%s",nonce="%s",cnonce="%s",nc=00000001,qop=auth,digest-uri="%s",response=%s,charset=utf-8'
             % (user, realm, nonce, cnonce, self._uri, response)
         )
+
+    def _pack(self, token: bytes) -> bytes:
+        return struct.pack("!iiii", 12 + len(token), 0, SASL, len(token)) + token
 
     def _hash(self, text: bytes) -> bytes:
         digits: str = self._md5(text).hexdigest()

@@ -69,7 +69,7 @@ class TlsFiles(NamedTuple):
 
 
 class Sasl(NamedTuple):
-    """What answers a server's challenge of DIGEST-MD5."""
+    """Who we are, by DIGEST-MD5."""
 
     user: bytes
     password: bytes
@@ -80,9 +80,10 @@ class Will(NamedTuple):
     """What to do when this process is dead."""
 
     greeting: bytes
-    """The packets that resume the session, and ask for a challenge where there is ``sasl``."""
+    """The packet that resumes the session."""
 
     sasl: Sasl | None
+    """What follows it, where a server may demand that."""
 
     farewell: bytes
     """The packets that close the session."""

@@ -36,7 +36,7 @@ class Testator:
         session, conn = self._session, self._session.conn
         if session.session_id is None or conn is None:
             return
-        resume = wire.connect_frame(
+        greeting = wire.connect_frame(
             last_zxid=0,  # a server that lags behind what we have seen will do
             timeout=session.requested_timeout,
             session_id=session.session_id,
@@ -46,12 +46,11 @@ class Testator:
         digests = [each.request() for each in self._auth if isinstance(each, Digest)]
         credentials = [wire.frame(request.serialize(wire.AUTH_XID)) for request in digests]
         sasl = next((each.for_guard() for each in self._auth if isinstance(each, SaslDigestMd5)), None)
-        asking = [wire.frame(wire.SaslRequest(token=b"").serialize(0))] if sasl is not None else []
         nearest = (conn.host, conn.port, self._name(conn.name))
         others = [(host, port, self._name(host)) for host, port in session.hosts.servers]
         self._guard.bequeath(
             Will(
-                greeting=b"".join([resume, *asking]),
+                greeting=greeting,
                 sasl=sasl,
                 farewell=b"".join([*credentials, wire.close_frame(1)]),
                 servers=list(dict.fromkeys([nearest, *others])),

@@ -46,6 +46,9 @@ WAYS = (
     Way(auth=aioelect.SaslDigestMd5),
     Way(encrypted=True, auth=aioelect.SaslDigestMd5),
 )
+WARM_UP = 5
+"""Kills that don't count: a new server compiles its code as it goes, most of all that of TLS."""
+
 SERVERS = ("standalone", "ensemble")
 TIMEOUTS = (10, 60)
 
@@ -99,7 +102,7 @@ async def take_over(scene: Scene, session_timeout: float, guard: str, kills: int
     sizes = [0.0]
     async with scene.connect(session_timeout) as client:
         for number in range(kills):
-            election = f"/measure-{guard}-{session_timeout:g}-{number}"
+            election = f"/measure-{guard}-{session_timeout:g}-{kills}-{number}"
             async with guarded(scene.hosts, election, session_timeout, guard, *scene.options) as program:
                 if pid := await program.leads():
                     sizes.append(rss(pid))
@@ -114,6 +117,7 @@ async def measure(servers: str, way: Way, timeouts: list[int], guards: dict[str,
     with tempfile.TemporaryDirectory() as folder:
         scene = Scene(servers, way, Path(folder))
         async with scene.servers:
+            await take_over(scene, timeouts[0], "yes", WARM_UP)
             for session_timeout in timeouts:
                 for guard, kills in guards.items():
                     if kills:

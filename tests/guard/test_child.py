@@ -22,23 +22,27 @@ from aioelect.guard import child
 from tests.elections import soon
 from tests.guard.guarded import gone, is_running, settled_rss
 
-GREETING = b"resume and close"
+GREETING, FAREWELL = b"resume", b"close"
 
 
 class Server:
-    """Answers each greeting with the next of ``session_ids``, and hangs up."""
+    """Answers each greeting with a session id, a packet, or none; hangs up, after the farewell where there was a session."""
 
-    def __init__(self, *session_ids: int) -> None:
+    def __init__(self, *answers: int | bytes) -> None:
         self.greetings: list[bytes] = []
-        self._session_ids = list(session_ids)
+        self.farewells: list[bytes] = []
+        self._answers = list(answers)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             self.greetings.append(await reader.readexactly(len(GREETING)))
-            session_id = self._session_ids.pop(0)
-            reply = struct.pack("!iiqi16sb", 0, 0, session_id, 16, bytes(16), 0)
-            if session_id >= 0:
-                writer.write(struct.pack("!i", len(reply)) + reply)
+            answer = self._answers.pop(0)
+            if isinstance(answer, int):
+                answer = struct.pack("!iiqi16sb", 0, 0, answer, 16, bytes(16), 0)
+            if answer:
+                writer.write(struct.pack("!i", len(answer)) + answer)
+                if answer[8:16] != bytes(8):
+                    self.farewells.append(await reader.readexactly(len(FAREWELL)))
         writer.close()
 
     @contextlib.asynccontextmanager
@@ -58,7 +62,7 @@ async def bare(
 ) -> AsyncIterator[tuple[Process, int]]:
     """A process, and its guard's process id."""
     servers = [("127.0.0.1", port, "localhost") for port in ports]
-    packets = {"greeting": GREETING[:6].hex(), "farewell": GREETING[6:].hex()}
+    packets = {"greeting": GREETING.hex(), "farewell": FAREWELL.hex()}
     will = json.dumps({**packets, "servers": servers, "patience": patience, "tls": tls})
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.guard.bare", will, *options), stdout=PIPE, cwd=Path(__file__).parents[2]
@@ -80,10 +84,21 @@ async def test_it_closes_until_a_server_says_that_the_session_has_ended() -> Non
         process.kill()
         await gone(guard)
         assert server.greetings == [GREETING] * 4
+        assert server.farewells == [FAREWELL] * 3
+
+
+async def test_the_answer_to_something_else_does_not_say_that_the_session_has_ended() -> None:
+    to_credentials = struct.pack("!iqi", -4, 0, 0)
+    server = Server(to_credentials, 7, 0)
+    async with server.open() as port, bare([port]) as (process, guard):
+        process.kill()
+        await gone(guard)
+        assert server.greetings == [GREETING] * 3
+        assert server.farewells == [FAREWELL]
 
 
 async def test_a_server_that_hangs_up_or_refuses_is_tried_again() -> None:
-    server = Server(-1, -1, 7, -1, 0)
+    server = Server(b"", b"", 7, b"", 0)
     async with server.open() as port, bare([1, port]) as (process, guard):
         process.kill()
         await gone(guard)
@@ -228,6 +243,10 @@ def test_a_quoted_name_stays_one() -> None:
 def reply(error: int, token: bytes | None) -> bytes:
     size = -1 if token is None else len(token)
     return struct.pack("!iqii", 0, 1, error, size) + (token or b"")
+
+
+def test_it_asks_for_a_challenge() -> None:
+    assert child.DigestMd5(b"user", b"secret", b"uri").ask() == struct.pack("!iiii", 12, 0, child.SASL, 0)
 
 
 def test_the_answer_is_a_packet() -> None:
