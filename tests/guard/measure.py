@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aioelect
 from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer
-from tests.guard.guarded import guarded, rss, successor
+from tests.guard.guarded import Guarded, guarded, rss, successor
 from tests.zookeeper.certificates import Authority
 
 USER = ("guarded", "secret")
@@ -48,6 +51,8 @@ WAYS = (
 )
 WARM_UP = 5
 """Kills that don't count: a new server compiles its code as it goes, most of all that of TLS."""
+
+numbers = itertools.count()
 
 SERVERS = ("standalone", "ensemble")
 TIMEOUTS = (10, 60)
@@ -89,65 +94,90 @@ class Scene:
         return [*auth, *(["--tls", *map(str, self._files)] if self._way.encrypted else [])]
 
 
+async def kill(program: Guarded) -> float:
+    return program.kill()
+
+
+async def block(program: Guarded) -> float:
+    """Its event loop, until the strict guard kills it."""
+    program.order("block")
+    await program.process.wait()
+    return time.monotonic()
+
+
+class End(NamedTuple):
+    """How a leader ends."""
+
+    guard: str
+    die: Callable[[Guarded], Awaitable[float]]
+    """Returns when it is dead, and says since when."""
+
+
+ENDS = {
+    "kill -9": End("yes", kill),
+    "kill -9, strict": End("strict", kill),
+    "blocked, strict": End("strict", block),
+    "kill -9, no guard": End("no", kill),
+}
+
+
 class Taken(NamedTuple):
-    """What was measured."""
+    """What was measured, in seconds and megabytes."""
 
-    seconds: list[float]
+    over: list[float]
+    """From each death to the first line of the successor."""
+
+    to_die: list[float]
     size: float
-    """The largest guard's RSS in megabytes."""
+    """The largest guard's RSS."""
 
 
-async def take_over(scene: Scene, session_timeout: float, guard: str, kills: int) -> Taken:
-    seconds: list[float] = []
-    sizes = [0.0]
+async def take_over(scene: Scene, session_timeout: float, end: str, times: int) -> Taken:
+    guard, die = ENDS[end]
+    taken = Taken([], [], 0.0)
     async with scene.connect(session_timeout) as client:
-        for number in range(kills):
-            election = f"/measure-{guard}-{session_timeout:g}-{kills}-{number}"
+        for _ in range(times):
+            election = f"/measure-{next(numbers)}"
             async with guarded(scene.hosts, election, session_timeout, guard, *scene.options) as program:
                 if pid := await program.leads():
-                    sizes.append(rss(pid))
+                    taken = taken._replace(size=max(taken.size, rss(pid)))
                 async with successor(client, election) as next_one:
-                    at = program.kill()
-                    seconds.append(await next_one.led(3 * session_timeout) - at)
-    return Taken(seconds, max(sizes))
+                    began = time.monotonic()
+                    died = await die(program)
+                    taken.to_die.append(died - began)
+                    taken.over.append(await next_one.led(3 * session_timeout) - died)
+    return taken
 
 
-async def measure(servers: str, way: Way, timeouts: list[int], guards: dict[str, int]) -> None:
+async def measure(servers: str, way: Way, timeouts: list[int], end: str, times: int) -> None:
     """Prints rows of a table in Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         scene = Scene(servers, way, Path(folder))
         async with scene.servers:
-            await take_over(scene, timeouts[0], "yes", WARM_UP)
+            await take_over(scene, timeouts[0], "kill -9", WARM_UP)
             for session_timeout in timeouts:
-                for guard, kills in guards.items():
-                    if kills:
-                        taken = await take_over(scene, session_timeout, guard, kills)
-                        took = [1000 * seconds for seconds in taken.seconds]
-                        print(
-                            f"| {servers} | {way} | {session_timeout} s | {guard} | {kills} | {statistics.median(took):.0f} ms "
-                            f"| {max(took):.0f} ms | {taken.size:.1f} MB |",
-                            flush=True,
-                        )
+                taken = await take_over(scene, session_timeout, end, times)
+                took = [1000 * seconds for seconds in taken.over]
+                facts = [servers, way, f"{session_timeout} s", end, times]
+                facts += [f"{statistics.median(took):.0f} ms", f"{max(took):.0f} ms", f"{taken.size:.1f} MB"]
+                facts += [f"{max(taken.to_die):.1f} s"]
+                print(f"| {' | '.join(map(str, facts))} |", flush=True)
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=50, help="with a guard")
-    parser.add_argument("--strict", type=int, default=0, help="kills with a strict guard")
-    parser.add_argument("--without", type=int, default=0, help="kills without a guard")
+    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--end", choices=ENDS, default="kill -9")
     parser.add_argument("--servers", choices=SERVERS, action="append")
     parser.add_argument("--way", choices=list(map(str, WAYS)), action="append")
     parser.add_argument("--timeout", type=int, action="append", help="session timeout in seconds, not more than 60")
     options = parser.parse_args()
-    guards = {"yes": options.kills, "strict": options.strict, "no": options.without}
-    print(
-        "| servers | clients | T | guard | kills | median | worst | guard's RSS |\n|---|---|---|---|---|---|---|---|",
-        flush=True,
-    )
+    print("| servers | clients | T | end | times | median | worst | guard's RSS | dead after, at the latest |")
+    print(f"|{'---|' * 9}", flush=True)
     for servers in options.servers or SERVERS:
         for way in WAYS:
             if not options.way or str(way) in options.way:
-                await measure(servers, way, options.timeout or list(TIMEOUTS), guards)
+                await measure(servers, way, options.timeout or list(TIMEOUTS), options.end, options.times)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import time
 
 import aioelect
 from aioelect import events
-from aioelect.guard.parent import Guarding
+from aioelect.guard.parent import Guard, Guarding
 
 CREDENTIALS = {"Digest": aioelect.Digest, "SaslDigestMd5": aioelect.SaslDigestMd5}
 
@@ -52,6 +52,13 @@ def obey(word: str, client: aioelect.Client) -> None:
         )
     elif word == "drop":
         client.session.drop("by order")
+    elif word == "double":  # a second guard of the same session
+        assert client.guard is not None
+        assert client.guard._will is not None
+        other = Guard(True)
+        other.start()
+        other.bequeath(client.guard._will)
+        asyncio.get_running_loop().call_later(0.1, lambda: tell("Doubled", guard=other.pid))
     elif word == "tell":
         tell("State", guard=client.guard and client.guard.pid)
 

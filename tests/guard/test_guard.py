@@ -401,6 +401,23 @@ async def test_a_process_with_two_clients_has_two_guards(zookeeper: ZooKeeperSer
                 await asyncio.sleep(0.01)
 
 
+async def test_two_guards_of_one_session_do_not_keep_it_alive(ensemble: ZooKeeperEnsemble, path: str) -> None:
+    """Each resumes what the other one closes."""
+    async with (
+        aioelect.connect(ensemble.hosts, session_timeout=T) as client,
+        guarded(ensemble.hosts, path, T) as program,
+    ):
+        led = await program.hear("Leads")
+        program.order("double")
+        other = (await program.hear("Doubled"))["guard"]
+        assert other not in (None, led["guard"])
+        await check_takes_over(client, path, program.kill)
+        async with asyncio.timeout(FAST):
+            await gone(led["guard"])
+            await gone(other)
+        assert await is_over(ensemble.members[0], resume_frame(led["session"], bytes.fromhex(led["password"])))
+
+
 async def test_credentials_show_nowhere_and_memory_is_small(zookeeper: ZooKeeperServer) -> None:
     async with aioelect.connect(zookeeper.hosts, session_timeout=T, guard=True) as client:
         assert client.guard is not None
