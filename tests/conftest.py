@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -40,8 +41,13 @@ LONG = {"faults", "model", "simulation"}
 
 
 def pytest_sessionstart() -> None:
-    """Asked for a loop where none was ever set, asyncio makes one; pytest-asyncio asks, and leaves it unclosed."""
+    """Asked for a loop where none was ever set, asyncio makes one; pytest-asyncio asks, and leaves it unclosed.
+
+    A shell has what it runs in the background ignore SIGINT, and so would the processes that we start and interrupt.
+    """
     asyncio.set_event_loop(None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
