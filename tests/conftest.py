@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
+import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -38,6 +39,9 @@ SHARED = SERVERS - {"zookeeper"} | {"quick", "stage", "whole"}
 
 LONG = {"faults", "model", "simulation"}
 """Folders of tests that take minutes."""
+
+
+Logged = Callable[[], list[logging.LogRecord]]
 
 
 def pytest_sessionstart() -> None:
@@ -92,6 +96,12 @@ def ensemble(shared_ensemble: ZooKeeperEnsemble) -> Iterator[ZooKeeperEnsemble]:
         except RuntimeError:  # killed
             member.launch()
     shared_ensemble.wait_ready()
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Logged:
+    """What aioelect's own loggers said so far: asyncio may report a task of an earlier test at any time."""
+    return lambda: [record for record in caplog.records if record.name.partition(".")[0] == "aioelect"]
 
 
 @pytest.fixture

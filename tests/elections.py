@@ -168,7 +168,14 @@ class Contending:
         self._released.set()
         if not self._led.is_set():
             self.task.cancel()
-        await soon(asyncio.wait([self.task]))
+        await soon(_ended(self))
+
+
+async def _ended(*contenders: Contending) -> None:
+    """Waits until they have left, or an error of aioelect's has ended them, but no other."""
+    ends = await asyncio.gather(*(contender.task for contender in contenders), return_exceptions=True)
+    expected = (asyncio.CancelledError, aioelect.AioelectError)
+    assert all(end is None or isinstance(end, expected) for end in ends), ends
 
 
 @contextlib.asynccontextmanager
@@ -184,7 +191,7 @@ async def contending(clients: list[aioelect.Client], path: str, **options: Any) 
     finally:
         for contender in reversed(contenders):
             contender.task.cancel()
-        await asyncio.wait([contender.task for contender in contenders])
+        await _ended(*contenders)
 
 
 Connect = Callable[..., Awaitable[aioelect.Client]]

@@ -20,6 +20,7 @@ from aioelect.handover import _has_ended
 from aioelect.model import Contender
 from aioelect.naming import MAX_ENCODED, MAX_IDENTITY, MAX_PID, NATIVE, ZnodeData
 from aioelect.testing.embedded import EmbeddedServer
+from tests.conftest import Logged
 
 HOSTILE = {
     "terminal": "\x1b]0;owned\x07\x1b[2J\x1b[8m",
@@ -146,7 +147,9 @@ def test_a_contender_is_shown_without_its_data(text: str) -> None:
 
 
 @texts
-async def test_hostile_contenders_are_seen_and_harm_nobody(text: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_hostile_contenders_are_seen_and_harm_nobody(
+    text: str, caplog: pytest.LogCaptureFixture, logged: Logged
+) -> None:
     caplog.set_level(logging.DEBUG, "aioelect")
     identity = text[:MAX_IDENTITY]
     written = (ZnodeData(identity, host=identity).encode(), text.encode()[:MAX_ENCODED], b"[" * MAX_ENCODED)
@@ -162,11 +165,11 @@ async def test_hostile_contenders_are_seen_and_harm_nobody(text: str, caplog: py
         with pytest.raises(aioelect.SwitchoverTimeout) as late:
             await aioelect.step_down(client, "/election", timeout=0.05)
         check_harmless(str(late.value), 25_000)
-    for record in caplog.records:
+    for record in logged():
         check_harmless(record.getMessage(), 10_000)
 
 
-async def test_foreign_names_are_refused_by_a_short_message(caplog: pytest.LogCaptureFixture) -> None:
+async def test_foreign_names_are_refused_by_a_short_message(caplog: pytest.LogCaptureFixture, logged: Logged) -> None:
     caplog.set_level(logging.DEBUG, "aioelect")
     name = "%s{0}\u202e" + "ä" * 100_000
     async with EmbeddedServer() as server, aioelect.connect(server.hosts) as client:
@@ -177,7 +180,7 @@ async def test_foreign_names_are_refused_by_a_short_message(caplog: pytest.LogCa
                 pytest.fail("elected beside a foreigner")
         assert refused.value.name == made.rpartition("/")[2]
         check_harmless(str(refused.value), 2_000)
-    for record in caplog.records:
+    for record in logged():
         if "gives up" in record.getMessage():
             check_harmless(record.getMessage(), 2_000)
 

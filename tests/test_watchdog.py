@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from aioelect import watchdog as wd
 from aioelect.ports import World
 from aioelect.watchdog import Act, Guard, Vigil, Watchdog, boottime
+from tests.conftest import Logged
 
 PATIENCE = 15.0
 """Seconds after which a condition that did not come true fails a test."""
@@ -726,21 +727,21 @@ class Faulty(Ward):
 @pytest.mark.parametrize("where", ["wake", "overrun"])
 @pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(3)], ids=str)
 def test_an_error_is_logged_and_the_thread_goes_on(
-    dog: Watchdog, where: str, error: BaseException, caplog: pytest.LogCaptureFixture
+    dog: Watchdog, where: str, error: BaseException, logged: Logged
 ) -> None:
     ward = Faulty(where, error)
     protect(dog, ward)
     assert ward.overran.wait(PATIENCE), "also after an error in wake()"
     protect(dog, after := Ward(boottime()))
     assert after.overran.wait(PATIENCE)
-    (record,) = caplog.records
+    (record,) = logged()
     assert record.name == "aioelect.watchdog"
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is error
 
 
-def test_a_ward_whose_loop_is_closed_is_dropped_quietly(dog: Watchdog, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_ward_whose_loop_is_closed_is_dropped_quietly(dog: Watchdog, logged: Logged) -> None:
     loop = asyncio.new_event_loop()
     loop.close()
 
@@ -755,7 +756,7 @@ def test_a_ward_whose_loop_is_closed_is_dropped_quietly(dog: Watchdog, caplog: p
     protect(dog, after := Ward(boottime() + 0.1))
     assert after.overran.wait(PATIENCE)
     assert ward.overruns == []
-    assert caplog.records == []
+    assert logged() == []
 
 
 def test_a_ward_may_release_and_guard_in_its_own_methods(dog: Watchdog) -> None:

@@ -29,6 +29,7 @@ from aioelect.ports import Address, World, dial_tcp
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import CREATE_SESSION, FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer, free_ports
+from tests.conftest import Logged
 
 from .conftest import Open, Record, until, until_gone
 
@@ -909,21 +910,21 @@ async def live(hosts: str, path: str) -> None:
 
 
 async def test_a_session_timeout_that_was_cut_short_is_a_warning_where_it_still_works(
-    zookeeper: ZooKeeperServer, open_client: Open, caplog: pytest.LogCaptureFixture
+    zookeeper: ZooKeeperServer, open_client: Open, logged: Logged
 ) -> None:
     client = await open_client(zookeeper.hosts, session_timeout=60.0)
     assert client.session.timeout == 20.0
-    (warning,) = (record.getMessage() for record in caplog.records if record.name == "aioelect.session")
+    (warning,) = (record.getMessage() for record in logged())
     assert warning.startswith(
         f"asked for a session timeout of 60 s, {zookeeper.hosts} granted 20 s: outages of 5 s are"
     )
 
 
 async def test_a_session_timeout_that_is_granted_is_no_warning(
-    zookeeper: ZooKeeperServer, open_client: Open, caplog: pytest.LogCaptureFixture
+    zookeeper: ZooKeeperServer, open_client: Open, logged: Logged
 ) -> None:
     await open_client(zookeeper.hosts, session_timeout=20.0)
-    assert caplog.records == []
+    assert logged() == []
 
 
 async def test_a_session_timeout_that_was_cut_too_short_for_the_timing_is_an_error(
