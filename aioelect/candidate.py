@@ -413,7 +413,7 @@ class Candidate:
             case candidacy.Create(entry):
                 self._spawn(self._create, entry)
             case candidacy.WatchOwn(entry, name):
-                self._unwatch_own = self.folder.on_deleted(name, lambda _: self._deleted(name))
+                self._unwatch_own = self.folder.on_deleted(name, lambda _: self._own_deleted(name))
                 self._spawn(self._watch_own, entry, self._own_place())
             case candidacy.ListFolder(entry):
                 self._spawn(self._list, entry, self._own_place())
@@ -511,13 +511,17 @@ class Candidate:
                 return True
         return False
 
+    def _own_deleted(self, name: str) -> None:
+        self._forget_own()  # at once, or the watch would be set anew, on a name that never comes back
+        self._deleted(name)
+
+    def _predecessor_deleted(self, name: str) -> None:
+        self._forget_predecessor()  # likewise
+        self._deleted(name)
+
     def _deleted(self, name: str) -> None:
         self._trigger = self.session.world.monotonic()
         self._post(candidacy.Deleted(name))
-
-    def _predecessor_deleted(self, name: str) -> None:
-        self._forget_predecessor()  # at once, or the watch would be set anew, on a name that never comes back
-        self._deleted(name)
 
     def _tend_succession(self) -> None:
         """To the next in line the predecessor's deletion is all that is missing: nobody leads until it is known, so it is taken
@@ -692,6 +696,9 @@ class Candidate:
 
     def _forget_watches(self) -> None:
         self._forget_predecessor()
+        self._forget_own()
+
+    def _forget_own(self) -> None:
         if self._unwatch_own is not None:
             self._unwatch_own()
             self._unwatch_own = None

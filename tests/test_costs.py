@@ -18,6 +18,7 @@ from aioelect.zookeeper.connection import Connection
 from tests import elections, virtual
 from tests.elections import (
     CREATE,
+    DELETE,
     EXISTS,
     GET_CHILDREN,
     GET_DATA,
@@ -178,6 +179,24 @@ async def test_between_the_predecessors_deletion_and_the_body_nothing_is_asked(
         following.cancel()
         await asyncio.wait([following])
     assert told[told.index("news") :][:3] == ["news", "body", "request"]
+
+
+@pytest.mark.parametrize("before", [0, 1, 2])
+async def test_leaving_costs_one_request_as_the_leader_as_the_next_and_as_any_other(
+    hosts: str, path: str, before: int
+) -> None:
+    """That no watch is set again on the own name, which never comes back, spares the successor a rival for the CPU, too."""
+    async with Meter(hosts) as meter, aioelect.connect(hosts, session_timeout=T) as crowd:
+        await fill(crowd, path, before)
+        async with aioelect.connect(meter.hosts, session_timeout=T) as client:
+            candidate = await Candidate.enter(client, path)
+            await soon(candidate.wait_placed())
+            await eventually(lambda: is_settled(client))
+            meter.frames.clear()
+            await candidate.withdraw()
+            await client.exists(path)
+            spent = sorted(frame.opcode for frame in meter.work() if frame.up)
+    assert spent == [DELETE, EXISTS]
 
 
 class Calls:
