@@ -741,6 +741,9 @@ async def _unshielded(work: Coroutine[Any, Any, object] | asyncio.Future[Any], b
     return True
 
 
+def _stay(self: Any) -> None: ...
+
+
 def _swallow(self: Any, *failure: Any) -> bool:
     _exit(self, *failure)
     return True
@@ -756,7 +759,10 @@ _exit = _Body.end
         pytest.param(
             candidate, "finish", _unshielded, leads, False, "watch_callbacks", id="withdrawal is not shielded"
         ),
-        pytest.param(Candidate, "_forget_watches", lambda _: None, leads, False, "watch_callbacks", id="watches stay"),
+        pytest.param(Candidate, "_forget_own", _stay, leads, False, "watch_callbacks", id="own watch stays"),
+        pytest.param(
+            Candidate, "_forget_predecessor", _stay, waits_as_second, False, "watch_callbacks", id="watch stays"
+        ),
         pytest.param(_Body, "end", _swallow, leads, False, "swallowed", id="cancellation is swallowed"),
     ],
 )
