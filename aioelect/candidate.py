@@ -11,28 +11,28 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ParamSpec, Self
+from typing import Any, Self
 
 import anyio
 
 from aioelect import candidacy, events
 from aioelect.cleanup import BOUND, finish, linger
-from aioelect.control import Control
-from aioelect.errors import AuthenticationFailed, ClientClosed, ForeignContender, SequenceExhausted, SessionExpired
+from aioelect.errands import Errands
+from aioelect.errors import AuthenticationFailed, ClientClosed, ForeignContender, SequenceExhausted
 from aioelect.events import OnEvent
-from aioelect.handover import Handover, check_handover_delay
+from aioelect.handover import check_handover_delay
 from aioelect.leader import Leader, OnOverrun, check_on_overrun
+from aioelect.lookout import Lookout
 from aioelect.model import LossReason, Timing
 from aioelect.naming import NATIVE, ZnodeData, check_identity, check_path
+from aioelect.succession import Succession
 from aioelect.zookeeper.access import Acl
 from aioelect.zookeeper.client import Client
-from aioelect.zookeeper.folder import Folder, Place, Znode
+from aioelect.zookeeper.folder import Folder, Place
 
 __all__ = ["Candidate"]
-
-P = ParamSpec("P")
 
 log = logging.getLogger("aioelect.election")
 
@@ -53,37 +53,29 @@ class Candidate:
     __slots__ = (
         "__weakref__",
         "_announced",
-        "_control",
         "_creating",
         "_departed",
         "_drain",
+        "_errands",
         "_failure",
-        "_handover",
         "_has_joined",
-        "_heir",
         "_idle",
         "_inbox",
-        "_kept",
-        "_leader",
         "_leave_until",
         "_leaving",
+        "_lookout",
         "_machine",
         "_nonce",
         "_on_event",
         "_outbox",
-        "_own_path",
         "_payload",
         "_place",
         "_started",
-        "_taking_over",
+        "_succession",
         "_told_lost",
         "_trigger",
-        "_unexpect",
-        "_unwatch_own",
-        "_unwatch_predecessor",
         "_waiters",
         "_withdrawing",
-        "_work",
         "access",
         "client",
         "election",
@@ -132,25 +124,18 @@ class Candidate:
         self.handover_delay = check_handover_delay(handover_delay)
         self.on_overrun = check_on_overrun(on_overrun)
         self._on_event = on_event
-        self._control = Control(client, self.folder, self._spawn, self._requested, self.access)
-        self._handover: Handover | None = None
-        self._taking_over: asyncio.Task[None] | None = None
         self._machine = candidacy.Candidacy(NATIVE)
         self._place: Place | None = None
-        self._own_path = ""
-        self._heir: Leader | None = None
-        """The leader to be, when nobody or one is before us; the leader, from the election on."""
-        self._leader: Leader | None = None
+        self._errands = Errands(self._fail)
+        self._lookout = Lookout(self.folder, self._errands, self._post, self._post_at_once, self._is_alive)
+        self._succession = Succession(
+            self, self.folder, drain, self._errands, elected=self._elected, passed_over=self._passed_over
+        )
         self._announced = False
         self._failure: Exception | None = None
         self._inbox: list[candidacy.Event] = []
         self._outbox: list[candidacy.Command] = []
-        self._work: set[asyncio.Task[None]] = set()
         self._creating = 0
-        self._unwatch_own: Callable[[], None] | None = None
-        self._unwatch_predecessor: Callable[[], None] | None = None
-        self._unexpect: Callable[[], None] | None = None
-        self._kept: str | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._trigger = 0.0
         self._waiters: list[asyncio.Future[None]] = []
@@ -228,7 +213,7 @@ class Candidate:
         Raises ``ForeignContender``, ``SequenceExhausted``, ``ClientClosed``, or what ZooKeeper answers (``aiozk.exc``).
         """
         while True:
-            while (leader := self._leader) is None:
+            while (leader := self._succession.leader) is None:
                 await self._next_change()
             if self._announced:
                 return leader
@@ -267,36 +252,28 @@ class Candidate:
         if self._departed:
             return
         self._departed = True
-        leader = self._leader or self._heir
-        if leader is not None:
-            leader._renounce()
+        term = self._succession.renounce()
         self._begin_to_leave()
-        if leader is not None:
-            leader._conclude()
-            if leader._reason is not None and leader._reason is not LossReason.RESIGNED:
-                self._tell_lost(leader.token, leader._reason)
+        if term is not None:
+            term._conclude()
+            if term._reason is not None and term._reason is not LossReason.RESIGNED:
+                self._tell_lost(term.token, term._reason)
         self._machine.receive([candidacy.Withdraw()])
         self.session.unobserve(self)
 
     def _begin_to_leave(self) -> None:
         place = self._place
         if place is not None and self._leaving is None and place.session_id == self.session.session_id:
-            self._leaving = self._leave(place)
+            self._leaving = self._succession.leave(place)
             self._leave_until = asyncio.get_running_loop().time() + BOUND
 
     async def _withdraw(self) -> None:
-        for leader in (self._heir, self._leader):
-            if leader is not None:
-                leader._unwatch()
-        self._forget_watches()
-        self._control.unwatch()
+        self._succession.unwatch()
+        self._lookout.forget()
         if self._idle is not None:
             self._idle.cancel()
-        for task in self._work:
-            task.cancel()
         try:
-            if self._work:
-                await asyncio.wait(self._work)
+            await self._errands.stop()
             self._begin_to_leave()  # in case that the znode was just being made
             place, self._place = self._place, None
             if place is not None and self._leaving is not None:
@@ -304,23 +281,16 @@ class Candidate:
                 gone = await finish(asyncio.shield(self._leaving), left)
                 self.emit(events.Released, token=place.token, confirmed=gone)
         finally:
-            self._release_lease()
+            self._succession.release_lease()
             self.client.dependents.pop(self, None)
             self._wake()
-
-    def _leave(self, place: Place) -> asyncio.Future[None]:
-        """Deletes the own znode; done when it is certainly gone, however long that takes."""
-        handover = self._handover
-        if handover is not None and handover.place == place:
-            return self.client.janitor.spawn(handover.end())
-        return self.client.janitor.begin(self._own_path, place.session_id)
 
     async def stand_down(self) -> bool:
         """The client is being closed: contends no longer, ends the term, and tells whether its leader has ended in ``drain``.
 
         A block ends by itself; who holds a ``Candidate`` may still act until it withdraws.
         """
-        leader = self._leader
+        leader = self._succession.leader
         if leader is None or self._departed:
             self._fail(ClientClosed(f"the client was closed while {self!r} contended"))
             return True
@@ -367,9 +337,14 @@ class Candidate:
         """Seconds that the body has to unwind."""
         return self.session.timing.drain if self._drain is None else self._drain
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody hears of its events."""
+        return self._on_event is not None or log.isEnabledFor(logging.DEBUG)
+
     def emit(self, kind: Callable[..., events.ElectionEvent], **facts: Any) -> None:
         """Hands an event on to the user's handler."""
-        if self._on_event is None and not log.isEnabledFor(logging.DEBUG):
+        if not self.is_heard:
             return
         event = kind(at=self.session.world.monotonic(), election=self.election, identity=self.identity, **facts)
         log.debug("%s", event)
@@ -387,7 +362,15 @@ class Candidate:
         """What arrives in one turn of the event loop is one batch: after a reconnect its order means nothing."""
         if not self._inbox:
             asyncio.get_running_loop().call_soon(self._pump)
+        if isinstance(event, candidacy.Deleted):
+            self._trigger = self.session.world.monotonic()
         self._inbox.append(event)
+
+    def _post_at_once(self, event: candidacy.Deleted) -> None:
+        """As :meth:`_post`, without waiting for a turn."""
+        self._trigger = self.session.world.monotonic()
+        self._inbox.append(event)
+        self._pump()
 
     def _pump(self) -> None:
         batch, self._inbox = self._inbox, []
@@ -397,32 +380,30 @@ class Candidate:
             self._outbox.extend(self._machine.receive(batch))
             while self._outbox:
                 self._perform(self._outbox.pop(0))
-                if self._outbox and self._leader is not None:  # it can wait until the body has begun
+                if self._outbox and self._succession.leader is not None:  # it can wait until the body has begun
                     asyncio.get_running_loop().call_soon(self._pump)
                     return
         except Exception as e:
             self._fail(e)
-        self._tend_succession()
+        if self._machine.predecessor is None:
+            self._lookout.forget_predecessor()
+        elif self._machine.state is candidacy.State.NEXT:
+            self._lookout.expect(self._machine.predecessor)
 
     def _perform(self, command: candidacy.Command) -> None:
         match command:
             case candidacy.Lead():
-                self._stand_by()
-                self._control.look_again()
-                self._lead_if_clear()
+                self._succession.claim(self._own_place())
             case candidacy.Create(entry):
-                self._spawn(self._create, entry)
-            case candidacy.WatchOwn(entry, name):
-                self._unwatch_own = self.folder.on_deleted(name, lambda _: self._own_deleted(name))
-                self._spawn(self._watch_own, entry, self._own_place())
+                self._errands.start(self._create, entry)
+            case candidacy.WatchOwn(entry):
+                self._lookout.watch_own(entry, self._own_place())
             case candidacy.ListFolder(entry):
-                self._spawn(self._list, entry, self._own_place())
+                self._lookout.list(entry, self._own_place())
             case candidacy.WatchPredecessor(entry, name):
-                self._forget_predecessor()
-                self._unwatch_predecessor = self.folder.on_deleted(name, lambda _: self._predecessor_deleted(name))
-                self._spawn(self._watch_predecessor, entry, name, self._own_place(), self._unwatch_predecessor)
+                self._lookout.watch_predecessor(entry, name, self._own_place())
             case candidacy.LookAhead(entry, name):
-                self._spawn(self._look_ahead, entry, name, self._own_place())
+                self._lookout.look_ahead(entry, name, self._own_place())
             case candidacy.Announce(position):
                 self._announce(position)
             case candidacy.Exorcise(name):
@@ -436,27 +417,10 @@ class Candidate:
         assert self._place is not None  # noqa: S101  # the machine watches and leads only with a znode
         return self._place
 
-    def _spawn(
-        self, work: Callable[P, Coroutine[Any, Any, None]], *args: P.args, **kwargs: P.kwargs
-    ) -> asyncio.Task[None]:
-        """Asks the server something; an answer that the machine can't go on with ends the candidacy."""
-
-        async def guarded() -> None:
-            try:
-                await work(*args, **kwargs)
-            except SessionExpired:
-                pass  # the observer tells the machine
-            except Exception as e:
-                self._fail(e)
-
-        task = asyncio.ensure_future(guarded())
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
-        return task
-
     def _fail(self, error: Exception) -> None:
         log.info("%r gives up: %s", self, error)
         self._failure = self._failure or error
+        self._succession.bar()
         self._wake()
 
     async def _create(self, entry: int) -> None:
@@ -465,8 +429,8 @@ class Candidate:
             place = await self.folder.enter(NATIVE.prefix, self._payload, self._nonce)
         finally:
             self._creating -= 1
-        self._place, self._own_path = place, self.folder.locate(place.name)
-        await self.access.learn(self._own_path, place.session_id)
+        self._place = place
+        await self.access.learn(self.folder.locate(place.name), place.session_id)
         await self.access.check(self.folder.location, place.session_id)
         _check_drain(self._drain, self.session.timing)  # the server may have granted another session timeout
         self._has_joined = True
@@ -474,32 +438,6 @@ class Candidate:
         if place.session_id != self.session.session_id:
             self._post(candidacy.SessionEnded())
         self._wake()
-
-    async def _watch_own(self, entry: int, place: Place) -> None:
-        found = await self.folder.watch(place.name, place.session_id)
-        self._post(candidacy.OwnSeen(entry, found is not None and found.token == place.token))
-
-    async def _list(self, entry: int, place: Place) -> None:
-        names = await self.folder.names(place.session_id)
-        self._post(candidacy.Listed(entry, names))
-
-    async def _watch_predecessor(self, entry: int, name: str, place: Place, unwatch: Callable[[], None]) -> None:
-        found = await self.folder.watch(name, place.session_id)
-        if found is None:
-            unwatch()  # or the next connection would watch for a name to appear that never can
-        self._post(candidacy.PredecessorSeen(entry, name, self._occupant(name, found)))
-
-    async def _look_ahead(self, entry: int, name: str, place: Place) -> None:
-        self._post(candidacy.AheadSeen(entry, name, await self.folder.holds(name, place.session_id)))
-
-    def _occupant(self, name: str, found: Znode | None) -> candidacy.Occupant:
-        if found is None:
-            return candidacy.Occupant.NOBODY
-        if found.owner == 0:
-            return candidacy.Occupant.SQUATTER
-        if found.owner != self.session.session_id or self._is_alive(name):
-            return candidacy.Occupant.CONTENDER
-        return candidacy.Occupant.GHOST
 
     def _is_alive(self, name: str) -> bool:
         """Whether a candidate of this client has that znode, or may have: one whose create is not settled yet."""
@@ -511,41 +449,13 @@ class Candidate:
                 return True
         return False
 
-    def _own_deleted(self, name: str) -> None:
-        self._forget_own()  # at once, or the watch would be set anew, on a name that never comes back
-        self._deleted(name)
-
-    def _predecessor_deleted(self, name: str) -> None:
-        self._forget_predecessor()  # likewise
-        self._deleted(name)
-
-    def _deleted(self, name: str) -> None:
-        self._trigger = self.session.world.monotonic()
-        self._post(candidacy.Deleted(name))
-
-    def _tend_succession(self) -> None:
-        """To the next in line the predecessor's deletion is all that is missing: nobody leads until it is known, so it is taken
-        before all that can wait, the watch's own callback included."""
-        predecessor = self._machine.predecessor
-        if predecessor is None:
-            self._forget_predecessor()
-        elif self._machine.state is candidacy.State.NEXT and self._unexpect is None:
-            deleted = candidacy.Deleted(predecessor)
-
-            def succeed() -> None:
-                self._trigger = self.session.world.monotonic()
-                self._inbox.append(deleted)
-                self._pump()
-
-            self._unexpect = self.folder.on_deleted_alone(predecessor, succeed)
-
     def _announce(self, position: int | None) -> None:
         place = self._own_place()
         path = self.folder.display(place.name)
         self.emit(events.Queued, path=path, token=place.token, position=position)
         self._trigger = self.session.world.monotonic()
         if position in AT_THE_TOP:
-            self._stand_by()
+            self._succession.stand_by(place)
         else:
             self._look_ahead_later()
         if position == 1:
@@ -566,16 +476,17 @@ class Candidate:
 
     def _lose(self, reason: LossReason) -> None:
         place = self._own_place()
-        self._forget_watches()
-        self._stand_back()
+        self._lookout.forget()
+        self._succession.stand_back()
         if reason is not LossReason.FOREIGN_CONTENDER:  # beside a foreigner it stands until the body has ended
             self._place = None
-        if self._leader is not None:
-            if reason is LossReason.NODE_DELETED and not self._leader.is_leader:
+        leader = self._succession.leader
+        if leader is not None:
+            if reason is LossReason.NODE_DELETED and not leader.is_leader:
                 reason = LossReason.DEADLINE_PASSED  # it went with the session while this process stood still
-            self._leader._end(reason, void=True)
+            leader._end(reason, void=True)
         self._tell_lost(place.token, reason)
-        if self._leader is None and self._machine.state is candidacy.State.GONE:
+        if leader is None and self._machine.state is candidacy.State.GONE:
             self._contend_anew()
         self._wake()
 
@@ -587,17 +498,17 @@ class Candidate:
     def _lapsed(self, leader: Leader) -> None:
         """Elected, but no longer proven when the news arrived, as after a freeze: nobody has acted, so contend on."""
         leader._end(LossReason.DEADLINE_PASSED, void=True)
-        self._leader = None
+        self._succession.revoke()
         self._tell_lost(leader.token, leader._reason or LossReason.DEADLINE_PASSED)
         self._contend_anew()
 
     def _contend_anew(self) -> None:
         """Nobody was before us, and nobody was told: back to the end of the queue."""
-        self._forget_watches()
-        self._stand_back()
+        self._lookout.forget()
+        self._succession.stand_back()
         place, self._place = self._place, None
         if place is not None:
-            self._leave(place)
+            self._succession.leave(place)
         self._machine = candidacy.Candidacy(NATIVE, self._machine.entry)
         self._outbox.clear()
         self._post(candidacy.Enter())
@@ -606,110 +517,13 @@ class Candidate:
         error = ForeignContender if refusal is candidacy.Refusal.FOREIGN else SequenceExhausted
         self._fail(error(self.election, name))
 
-    # At the top of the queue
+    def _elected(self, leader: Leader) -> None:
+        self.emit(events.Elected, path=leader.path, token=leader.token, trigger=self._trigger)
+        self._wake()
 
-    def _stand_by(self) -> None:
-        """Leads, or is next: keeps the lease warm, looks what is asked of leaders, and has all at hand that a term needs."""
-        if self._heir is None:
-            place = self._own_place()
-            self._heir = Leader(self, place, self.folder.display(place.name))
-            self._control.watch()
-            self._kept = self._own_path
-            self.client.renewals.keep(self._kept, self._drain, self._renewed)
-            self._heir._stand_ready()
-
-    def _stand_back(self) -> None:
-        self._control.unwatch()
-        heir, self._heir = self._heir, None
-        if heir is not None and self._leader is None:
-            heir._renounce()
-            heir._unwatch()
-        if self._taking_over is not None:
-            self._taking_over.cancel()
-            self._taking_over = None
-        self._release_lease()
-
-    def _release_lease(self) -> None:
-        if self._kept is not None:
-            self.client.renewals.release(self._kept)
-            self._kept = None
-
-    def _renewed(self) -> bool:
-        """The lease was proven anew; returns whether the next proof means something to anybody, too."""
-        if self._departed:
-            return False
-        if self._leader is not None:
-            self._leader._renewed()
-            self.emit(events.Renewed, token=self._leader.token, remaining=self._leader.remaining())
-            return self._on_event is not None or self.client.guard is not None or log.isEnabledFor(logging.DEBUG)
-        if self._heir is not None:
-            self._heir._stand_ready()
-        self._lead_if_clear()
-        return True
-
-    def _requested(self) -> None:
-        """What is asked of leaders is known, or known anew."""
-        if self._leader is None:
-            self._lead_if_clear()
-        elif self._control.deposes(self._leader.token):
-            self._leader._end(LossReason.STEP_DOWN_REQUESTED)
-
-    def _lead_if_clear(self) -> None:
-        """Leads, if nobody is before us and nothing speaks against it."""
-        if self._machine.state is not candidacy.State.LEADING or self._leader is not None or self._failure is not None:
-            return
-        place, control = self._own_place(), self._control
-        if not control.is_known:
-            return
-        if control.requests and (control.deposes(place.token) or control.prefers_another(place.name)):
-            self._tell_lost(place.token, LossReason.STEP_DOWN_REQUESTED)
-            self._contend_anew()
-        elif self.handover_delay > 0 and not self._has_taken_over(place):
-            return
-        elif self._is_proven():
-            leader = self._leader = self._heir
-            assert leader is not None  # noqa: S101  # it has stood by
-            leader._elect(self.session.world.monotonic())
-            self.emit(events.Elected, path=leader.path, token=place.token, trigger=self._trigger)
-            self._wake()
-
-    def _has_taken_over(self, place: Place) -> bool:
-        """Whether nothing is left to wait for of the term before; begins to see to it."""
-        if self._handover is None or self._handover.place != place:
-            self._handover = Handover(self.client, self.election, place, self.handover_delay, self.access)
-            self._taking_over = self._spawn(self._take_over, self._handover)
-        return self._handover.is_noted
-
-    async def _take_over(self, handover: Handover) -> None:
-        token, delay = handover.place.token, self.handover_delay
-        if await handover.begin(lambda: self.emit(events.HandoverDelayed, token=token, delay=delay)):
-            self._lead_if_clear()
-
-    def _is_proven(self) -> bool:
-        """Whether the lease leaves the body time to run and to unwind.
-
-        A term has to outlast the wait for the next proof and its answer, or one contender after the other would lead for a
-        moment.
-        """
-        lease, now = self.session.lease, self.session.world.clock()
-        return lease.deadline - self.session.timing.ahead(self._drain) > max(now, lease.ripe_at)
-
-    def _forget_watches(self) -> None:
-        self._forget_predecessor()
-        self._forget_own()
-
-    def _forget_own(self) -> None:
-        if self._unwatch_own is not None:
-            self._unwatch_own()
-            self._unwatch_own = None
-
-    def _forget_predecessor(self) -> None:
-        if self._unexpect is not None:
-            self._unexpect()
-            self._unexpect = None
-        if self._unwatch_predecessor is not None:
-            self._unwatch_predecessor()
-            self._unwatch_predecessor = None
+    def _passed_over(self) -> None:
+        self._tell_lost(self._own_place().token, LossReason.STEP_DOWN_REQUESTED)
+        self._contend_anew()
 
     # The session's observer
 
@@ -718,13 +532,11 @@ class Candidate:
 
     def session_resumed(self) -> None:
         self.emit(events.Resumed)
-        if self._heir is not None:  # a server that granted less has brought the deadline forward
-            self._heir._renewed()
-            self._heir._watch_anew()
+        self._succession.resumed()
 
     def session_ended(self) -> None:
-        if self._leader is not None:
-            self._leader._end(LossReason.SESSION_EXPIRED, void=True)
+        if self._succession.leader is not None:
+            self._succession.leader._end(LossReason.SESSION_EXPIRED, void=True)
         if self._place is not None:
             self._post(candidacy.SessionEnded())
 
@@ -733,9 +545,10 @@ class Candidate:
 
     def session_closed(self) -> None:
         failure = self.session.failure
-        if self._leader is not None:
+        if self._succession.leader is not None:
             refused = isinstance(failure, AuthenticationFailed)
-            self._leader._end(LossReason.AUTHENTICATION_FAILED if refused else LossReason.CLIENT_CLOSED, void=True)
+            reason = LossReason.AUTHENTICATION_FAILED if refused else LossReason.CLIENT_CLOSED
+            self._succession.leader._end(reason, void=True)
         self._fail(failure or ClientClosed(f"the client was closed while {self!r} contended"))
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from aioelect.errands import Errands
 from aioelect.errors import AioelectError, ClientClosed, SessionExpired, ZooKeeperError
 from aioelect.value import value
 from aioelect.zookeeper.access import Access
@@ -59,20 +60,20 @@ def control_folder(client: Client, election: str, acl: Sequence[Any] | None = No
 class Control:
     """The requests of one election, for as long as :meth:`watch` is on. ``changed`` is called when they are known, and anew."""
 
-    __slots__ = ("_access", "_changed", "_control", "_folder", "_reading", "_spawn", "_unlisten", "requests")
+    __slots__ = ("_access", "_changed", "_control", "_errands", "_folder", "_reading", "_unlisten", "requests")
 
     def __init__(
         self,
         client: Client,
         folder: Folder,
-        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]],
+        errands: Errands,
         changed: Callable[[], None],
         access: Access,
     ) -> None:
         self._access = access
         self._control = control_folder(client, folder.path)
         self._folder = folder
-        self._spawn = spawn
+        self._errands = errands
         self._changed = changed
         self.requests: tuple[Request, ...] | None = None
         """What is asked for, as far as it is known; None while it is not."""
@@ -113,7 +114,7 @@ class Control:
 
     def _read_anew(self) -> None:
         self._stop_reading()
-        self._reading = self._spawn(self._read)
+        self._reading = self._errands.start(self._read)
 
     def _stop_reading(self) -> None:
         self.requests = None

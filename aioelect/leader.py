@@ -161,9 +161,9 @@ class Leader:
             self._watch_deadline()
             self._stand_ready()
 
-    def _elect(self, since: float) -> None:
+    def _elect(self) -> None:
         """The term begins."""
-        self.since = since
+        self.since = self._session.world.monotonic()
         self._stand_ready()
 
     def _begin(self) -> None:

@@ -78,7 +78,7 @@ async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
 
 def is_settled(client: aioelect.Client) -> bool:
     """Whether the client's contenders sleep, or lead: they have asked the server all that they want to know."""
-    return not any(dependent._work for dependent in client.dependents if isinstance(dependent, aioelect.Candidate))
+    return not any(dependent._errands for dependent in client.dependents if isinstance(dependent, aioelect.Candidate))
 
 
 async def queue(client: aioelect.Client, path: str) -> list[str]:

@@ -185,7 +185,7 @@ async def test_requests_from_a_folder_that_others_may_write_to_are_not_followed(
 
 
 def _has_read(client: aioelect.Client) -> bool:
-    return all(candidate._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
+    return all(candidate._succession._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
 
 
 async def test_a_fence_that_others_may_write_to_is_refused(

@@ -31,6 +31,7 @@ import aioelect
 from aioelect import Candidate, candidate, events
 from aioelect.cleanup import finish
 from aioelect.leadership import _Body
+from aioelect.lookout import Lookout
 from aioelect.ports import World
 from aioelect.testing.datatree import Caller
 from aioelect.testing.embedded import EmbeddedServer
@@ -759,10 +760,8 @@ _exit = _Body.end
         pytest.param(
             candidate, "finish", _unshielded, leads, False, "watch_callbacks", id="withdrawal is not shielded"
         ),
-        pytest.param(Candidate, "_forget_own", _stay, leads, False, "watch_callbacks", id="own watch stays"),
-        pytest.param(
-            Candidate, "_forget_predecessor", _stay, waits_as_second, False, "watch_callbacks", id="watch stays"
-        ),
+        pytest.param(Lookout, "forget_own", _stay, leads, False, "watch_callbacks", id="own watch stays"),
+        pytest.param(Lookout, "forget_predecessor", _stay, waits_as_second, False, "watch_callbacks", id="watch stays"),
         pytest.param(_Body, "end", _swallow, leads, False, "swallowed", id="cancellation is swallowed"),
     ],
 )

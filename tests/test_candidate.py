@@ -194,7 +194,8 @@ async def test_contenders_of_one_election_on_one_client(
         (first,) = [c for c in candidates if c.identity == standing.leader.identity]
         leader = await soon(first.wait_elected())
         assert leader.token == standing.leader.token
-        assert sum(c._leader is not None and c._leader.is_leader for c in candidates) == 1
+        terms = [c._succession.leader for c in candidates]
+        assert sum(term is not None and term.is_leader for term in terms) == 1
         await first.withdraw()
 
 

@@ -402,7 +402,7 @@ async def test_term_that_ended_before_the_body_began(scene: Scene, reason: LossR
     def end(event: events.Event) -> None:
         if isinstance(event, events.Elected):
             (candidate,) = scene.client.dependents
-            candidate._leader._end(reason)  # type: ignore[attr-defined]
+            candidate._succession.leader._end(reason)  # type: ignore[attr-defined]
 
     async def body(leader: aioelect.Leader) -> str:
         if awaits:

@@ -116,7 +116,7 @@ async def test_a_request_that_names_another_token_does_nothing(
 
 def _knows(client: aioelect.Client) -> bool:
     """Whether what the control folder holds has been read."""
-    return all(candidate._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
+    return all(candidate._succession._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
 
 
 async def test_a_leader_learns_what_was_asked_while_it_was_disconnected(

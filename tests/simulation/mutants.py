@@ -19,6 +19,7 @@ from aioelect.leadership import _Body
 from aioelect.lease import Lease
 from aioelect.model import LossReason, Timing
 from aioelect.naming import Dialect, Queue
+from aioelect.succession import Succession
 from aioelect.zookeeper.folder import Place
 from aioelect.zookeeper.renewals import Renewals
 from aioelect.zookeeper.session import Session
@@ -166,13 +167,13 @@ def _deadline_not_watched() -> contextlib.AbstractContextManager[Any]:
 
 
 def _term_begins_too_late() -> contextlib.AbstractContextManager[Any]:
-    honest = Candidate._is_proven
+    honest = Succession._is_proven
 
-    def is_proven(self: Candidate) -> bool:
+    def is_proven(self: Succession) -> bool:
         with mock.patch.object(Lease, "ripe_at", 0.0):
             return honest(self)
 
-    return mock.patch.object(Candidate, "_is_proven", is_proven)
+    return mock.patch.object(Succession, "_is_proven", is_proven)
 
 
 def _renewals_come(ahead: Callable[[Timing, float | None], float]) -> contextlib.AbstractContextManager[Any]:
@@ -213,8 +214,8 @@ def _body_not_cut_short() -> Iterator[None]:
 @contextlib.contextmanager
 def _client_closes_under_its_leaders() -> Iterator[None]:
     async def stand_down(self: Candidate) -> bool:
-        if self._leader is not None:
-            self._leader._end(LossReason.CLIENT_CLOSED)
+        if self._succession.leader is not None:
+            self._succession.leader._end(LossReason.CLIENT_CLOSED)
         return True
 
     with mock.patch.object(Candidate, "stand_down", stand_down):
@@ -266,13 +267,13 @@ def _request_outlives_its_asker() -> contextlib.AbstractContextManager[Any]:
 
 
 def _note_written_after_the_body_started() -> contextlib.AbstractContextManager[Any]:
-    honest = Candidate._has_taken_over
+    honest = Succession._has_taken_over
 
-    def has_taken_over(self: Candidate, place: Place) -> bool:
+    def has_taken_over(self: Succession, place: Place) -> bool:
         honest(self, place)
         return True
 
-    return mock.patch.object(Candidate, "_has_taken_over", has_taken_over)
+    return mock.patch.object(Succession, "_has_taken_over", has_taken_over)
 
 
 def _every_end_taken_for_a_clean_one() -> contextlib.AbstractContextManager[Any]:
