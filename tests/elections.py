@@ -20,7 +20,7 @@ T = 2.0
 PATIENCE = 15.0
 """Seconds after which a condition that did not come true fails a test."""
 
-EXISTS, GET_DATA, DELETE, PING, GET_CHILDREN, MULTI, CREATE = 3, 4, 2, 11, 12, 14, 15
+EXISTS, GET_DATA, DELETE, PING, GET_CHILDREN, MULTI, CREATE, CREATE_CONTAINER = 3, 4, 2, 11, 12, 14, 15, 19
 """Opcodes on the wire."""
 
 E = TypeVar("E", bound=events.Event)

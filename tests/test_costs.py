@@ -18,6 +18,7 @@ from aioelect.zookeeper.connection import Connection
 from tests import elections, virtual
 from tests.elections import (
     CREATE,
+    CREATE_CONTAINER,
     DELETE,
     EXISTS,
     GET_CHILDREN,
@@ -103,6 +104,16 @@ async def test_what_it_costs_to_lead_where_nobody_else_contends(hosts: str, path
             await eventually(lambda: is_settled(client))
             asked = [frame.opcode for frame in meter.work() if frame.up]
     assert asked == [CREATE, GET_DATA, GET_CHILDREN, EXISTS]
+
+
+async def test_a_folder_that_is_missing_costs_two_requests_more(hosts: str, path: str) -> None:
+    async with Meter(hosts) as meter, aioelect.connect(meter.hosts, session_timeout=T) as client:
+        await client.ensure_path(path)
+        meter.frames.clear()
+        async with aioelect.leadership(client, f"{path}/election"):
+            await eventually(lambda: is_settled(client))
+            asked = [frame.opcode for frame in meter.work() if frame.up]
+    assert asked == [CREATE, CREATE_CONTAINER, CREATE, GET_DATA, GET_CHILDREN, EXISTS]
 
 
 async def take_over(hosts: str, election: str, behind: int) -> list[Frame]:

@@ -333,21 +333,25 @@ class Client(_ZKClient):
             await self._ensure(protocol.Create2Request(path=at, acl=acl or self.default_acl, flags=0))
 
     async def ensure_container(self, path: str, acl: Sequence[Any] | None = None) -> None:
-        """Makes ``path`` as a container where it is missing, and its parents as plain znodes."""
-        parent = self._path(path).rpartition("/")[0]
-        if parent:
-            await self.ensure_path(self.denormalize_path(parent), acl)
+        """Makes ``path``, which was just found missing, as a container, and its parents as plain znodes where they are, too."""
         request = wire.CreateContainerRequest(path=self._path(path), acl=acl or self.default_acl)
         request.set_flags(container=True)
-        await self._ensure(request)
+        try:
+            await self._make(request)
+        except exc.NoNode:
+            await self.ensure_path(self.denormalize_path(request.path.rpartition("/")[0] or "/"), acl)
+            await self._make(request)
 
     async def _ensure(self, create: Any) -> None:
+        """Asks first: who may not make it needs no permission to see that it is there."""
+        try:
+            await self.send(protocol.ExistsRequest(path=create.path, watch=False))
+        except exc.NoNode:
+            await self._make(create)
+
+    async def _make(self, create: Any) -> None:
+        """Makes a znode, unless somebody has."""
         while True:
-            try:
-                await self.send(protocol.ExistsRequest(path=create.path, watch=False))
-                return
-            except exc.NoNode:
-                pass
             try:
                 await self.send(create)
                 return

@@ -96,7 +96,9 @@ class Folder:
                 stat = reply.record.stat
                 return Place(_name_of(reply.record.path), stat.created_zxid, session_id)
             except exc.NoNode:
-                with contextlib.suppress(ConnectionLoss):  # then the next round waits for servers, and tries again
+                with contextlib.suppress(
+                    ConnectionLoss, exc.NoNode
+                ):  # then the next round tries again, once there are servers
                     await self._client.ensure_container(self.path, self.acl)
             except SessionExpired:
                 continue
