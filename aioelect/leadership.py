@@ -74,7 +74,8 @@ def leadership(
     When leadership is lost, the body gets one ordinary cancellation, so that its ``finally`` blocks may await; when nine tenths
     of ``drain`` are over it is cancelled for good. Then ``LeadershipLost`` comes out, also when the body returned or swallowed
     the cancellation after the loss. What the body raises by itself comes out as itself. The znode is deleted only after the
-    body has ended.
+    body has ended. An ``asyncio.TaskGroup`` in the body tells its tasks of the first cancellation alone, and waits for them;
+    anyio's tells them of both.
 
     Raises ``ElectionTimeout``, ``ForeignContender``, ``SequenceExhausted``, ``UnexpectedAcl``, ``ClientClosed``, and
     ``ValueError`` or ``TypeError`` at the call. Enter and leave it in one task; for a fixture that does not, there is
@@ -107,8 +108,14 @@ class _Block(AbstractAsyncContextManager[Leader, bool]):
         self._owned = owned
         self._candidate = candidate
         self._timeout = timeout
+        self._is_used = False
 
     async def __aenter__(self) -> Leader:
+        if self._is_used:  # perhaps a body runs
+            raise RuntimeError(
+                f"leadership of {self._candidate.election} has been entered before: call leadership() anew for each block"
+            )
+        self._is_used = True
         self._body = _Body(self._candidate)
         try:
             leader = await self._win()
@@ -210,6 +217,9 @@ class _Body:
         if self._scope.__exit__(kind, error, traceback):
             error = None
         cancelled_by_others = self._cancelled and self._task.uncancel() > self._before
+        if cancelled_by_others and not isinstance(error, asyncio.CancelledError):
+            self._task.uncancel()  # the body took theirs for ours: both came as one
+            self._task.cancel()
         loss = None
         if leader._reason is not None and leader._reason is not LossReason.RESIGNED:
             loss = LeadershipLost(leader._reason, leader.token, leader.election)

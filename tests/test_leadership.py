@@ -601,3 +601,15 @@ def test_bad_argument_is_refused_at_the_call(
     with pytest.raises(error) as raised:
         call(**given)
     assert named in str(raised.value)
+
+
+async def test_a_block_that_is_entered_twice_is_refused_and_goes_on(client: aioelect.Client, path: str) -> None:
+    block = aioelect.leadership(client, path)
+    async with block as leader:
+        with pytest.raises(
+            RuntimeError, match=f"leadership of {path} has been entered before: call leadership\\(\\) anew"
+        ):
+            await soon(block.__aenter__())
+        leader.check()
+    with pytest.raises(RuntimeError, match="has been entered before"):
+        await block.__aenter__()

@@ -4,6 +4,7 @@ None of these ends in an ``ExceptionGroup``, and none leaves a znode or a task b
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import signal
@@ -52,6 +53,9 @@ class Scene:
     async def lead(self, body: Body, **options: Any) -> Any:
         async with self.contend(**options) as leader:
             return await body(leader)
+
+    def campaign(self, work: Body) -> Coroutine[Any, Any, Any]:
+        return aioelect.campaign(self.client, self.path, work)
 
     def strike(self, leader: aioelect.Leader) -> None:
         """Deletes the leader's znode, soon."""
@@ -396,13 +400,17 @@ async def test_exceptions_that_end_programs_pass(embedded: EmbeddedServer, error
 
 @pytest.mark.parametrize("reason", [LossReason.NODE_DELETED, LossReason.RESIGNED])
 @pytest.mark.parametrize("awaits", [False, True], ids=["at once", "later"])
-async def test_term_that_ended_before_the_body_began(scene: Scene, reason: LossReason, awaits: bool) -> None:
+async def test_term_that_ended_before_the_body_began(
+    scene: Scene, reason: LossReason, awaits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No cancellation hits a body, or what comes after it, that has ended before it could notice."""
+    honest = aioelect.Leader._begin
 
-    def end(event: events.Event) -> None:
-        if isinstance(event, events.Elected):
-            (candidate,) = scene.client.dependents
-            candidate._succession.leader._end(reason)  # type: ignore[attr-defined]
+    def begin(self: aioelect.Leader) -> None:
+        honest(self)
+        self._end(reason)
+
+    monkeypatch.setattr(aioelect.Leader, "_begin", begin)
 
     async def body(leader: aioelect.Leader) -> str:
         if awaits:
@@ -410,10 +418,10 @@ async def test_term_that_ended_before_the_body_began(scene: Scene, reason: LossR
         return "done"
 
     if reason is LossReason.RESIGNED:
-        assert await soon(scene.lead(body, on_event=end)) == (None if awaits else "done")
+        assert await soon(scene.lead(body)) == (None if awaits else "done")
     else:
         with pytest.raises(aioelect.LeadershipLost):
-            await soon(scene.lead(body, on_event=end))
+            await soon(scene.lead(body))
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -489,6 +497,29 @@ async def test_loss_and_outer_cancellation_at_once_is_a_cancellation(scene: Scen
     with pytest.raises(asyncio.CancelledError) as cancelled:
         await contender.task
     assert isinstance(cancelled.value.__context__, aioelect.LeadershipLost)
+
+
+@pytest.mark.parametrize("first", ["cancellation", "loss"])
+async def test_outer_cancellation_at_once_with_a_loss_ends_a_campaign_whose_body_swallows_both(
+    scene: Scene, first: str
+) -> None:
+    """asyncio makes one of the two, and a body may swallow the one that tells it of a loss."""
+    terms: list[aioelect.Leader] = []
+
+    async def work(leader: aioelect.Leader) -> None:
+        terms.append(leader)
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+
+    campaigning = asyncio.create_task(scene.campaign(work))
+    await eventually(lambda: bool(terms))
+    await asyncio.sleep(0)
+    acts: list[Callable[[], object]] = [campaigning.cancel, lambda: terms[0]._end(LossReason.NODE_DELETED)]
+    for act in acts if first == "cancellation" else acts[::-1]:
+        act()
+    with pytest.raises(asyncio.CancelledError):
+        await soon(campaigning)
+    assert len(terms) == 1
 
 
 async def test_outer_cancellation_while_the_body_drains(scene: Scene) -> None:
