@@ -217,7 +217,7 @@ class Candidate:
                 await self._next_change()
             if self._announced:
                 return leader
-            if leader.remaining() > self.drain:
+            if leader._reason is None and leader.remaining() > self.drain:
                 self._announced = True
                 leader._begin()
                 return leader
@@ -291,7 +291,8 @@ class Candidate:
         A block ends by itself; who holds a ``Candidate`` may still act until it withdraws.
         """
         leader = self._succession.leader
-        if leader is None or self._departed:
+        if leader is None or not leader._begun or self._departed:
+            self._succession.revoke()
             self._fail(ClientClosed(f"the client was closed while {self!r} contended"))
             return True
         leader._end(LossReason.CLIENT_CLOSED)
@@ -393,7 +394,8 @@ class Candidate:
     def _perform(self, command: candidacy.Command) -> None:
         match command:
             case candidacy.Lead():
-                self._succession.claim(self._own_place())
+                if self._machine.state is candidacy.State.LEADING:  # and what came with the news is no reason not to
+                    self._succession.claim(self._own_place())
             case candidacy.Create(entry):
                 self._errands.start(self._create, entry)
             case candidacy.WatchOwn(entry):
@@ -496,7 +498,7 @@ class Candidate:
             self.emit(events.Lost, token=token, reason=reason)
 
     def _lapsed(self, leader: Leader) -> None:
-        """Elected, but no longer proven when the news arrived, as after a freeze: nobody has acted, so contend on."""
+        """Elected, but no longer proven when somebody came for it, as after a freeze: nobody has acted, so contend on."""
         leader._end(LossReason.DEADLINE_PASSED, void=True)
         self._succession.revoke()
         self._tell_lost(leader.token, leader._reason or LossReason.DEADLINE_PASSED)

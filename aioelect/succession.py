@@ -163,7 +163,7 @@ class Succession:
     # From the election on
 
     def revoke(self) -> None:
-        """The election came too late: nobody has acted on it, or will."""
+        """Nobody has acted on the election, or will."""
         self.leader = None
 
     def renounce(self) -> Leader | None:
@@ -218,7 +218,13 @@ class Succession:
 
     def _requested(self) -> None:
         """What is asked of leaders is known, or known anew."""
-        if self.leader is None:
+        leader = self.leader
+        if leader is None:
             self._lead_if_clear()
-        elif self._control.deposes(self.leader.token):
-            self.leader._end(LossReason.STEP_DOWN_REQUESTED)
+        elif not self._control.deposes(leader.token):
+            return
+        elif leader._begun:
+            leader._end(LossReason.STEP_DOWN_REQUESTED)
+        else:
+            self.revoke()
+            self._passed_over()

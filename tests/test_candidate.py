@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import aioelect
-from aioelect import Candidate, LossReason, events
+from aioelect import Candidate, LossReason, candidacy, events
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import Request
 from tests import elections
@@ -233,7 +233,68 @@ async def test_two_contenders_of_one_session_that_lose_their_replies_find_a_znod
     assert await queue(admin, path) == []
 
 
+# Elected, and nobody came for it
+
+
+async def test_an_election_that_nobody_came_for_does_not_keep_the_session_of_a_closed_client(
+    connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    """Nobody acts on it, so nobody has to be waited for."""
+    tape = Tape()
+    client = await connect()
+    await Candidate.enter(client, path, on_event=tape)
+    await tape.wait(events.Elected)
+    await client.close()
+    assert await queue(admin, path) == []
+
+
+async def test_an_election_that_nobody_came_for_is_given_up_when_the_leader_is_asked_to_step_down(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    candidate = await Candidate.enter(client, path, on_event=tape)
+    elected = await tape.wait(events.Elected)
+    await soon(aioelect.step_down(admin, path))
+    lost = await tape.wait(events.Lost)
+    assert (lost.token, lost.reason) == (elected.token, LossReason.STEP_DOWN_REQUESTED)
+    leader = await soon(candidate.wait_elected())
+    assert leader.token > elected.token
+    leader.check()
+    await candidate.withdraw()
+
+
+async def test_a_term_that_ended_before_somebody_came_for_it_is_not_handed_out(
+    client: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    candidate = await Candidate.enter(client, path, on_event=tape)
+    elected = await tape.wait(events.Elected)
+    over = candidate._succession.leader
+    assert over is not None
+    over._end(LossReason.DEADLINE_PASSED)
+    leader = await soon(candidate.wait_elected())
+    assert leader.token > elected.token
+    leader.check()
+    await candidate.withdraw()
+
+
 # Strangers in the folder
+
+
+async def test_a_foreigner_seen_at_once_with_the_predecessors_deletion_lets_no_body_begin(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    name = await plant(admin, path, "n_")
+    candidate = await Candidate.enter(client, path, on_event=tape)
+    await tape.wait(events.NextInLine)
+    machine = candidate._machine
+    assert machine.name is not None
+    candidate._post(candidacy.Deleted(name))
+    candidate._post(candidacy.Listed(machine.entry, (machine.name, f"{KAZOO}0000000009")))
+    await tape.wait(events.Lost)
+    assert "Elected" not in tape.names
+    await candidate.withdraw()
 
 
 @pytest.mark.parametrize("prefix", [KAZOO, CURATOR, "n_x-", "N_"])
