@@ -15,6 +15,7 @@ from aioelect.errors import AioelectError, ZooKeeperError
 from aioelect.naming import check_path
 from aioelect.testing.cluster import Cluster
 from aioelect.testing.contender import Part
+from aioelect.testing.jute import Code
 from aioelect.testing.process import ContenderProcess
 
 __all__ = ["FailoverMeter", "MeasurementFailed"]
@@ -82,6 +83,7 @@ class FailoverMeter:
         """Seconds that a small write took, asked for by this process: nothing that ZooKeeper agrees on is faster. Some are made
         before each change of leaders."""
         self._guard = guard
+        self._mark = secrets.token_bytes(16)
         # Both are made for their checks of arguments as well.
         self._connecting = self.cluster.connect(session_timeout=session_timeout, timeout=timeout)
         self.cluster.connect(session_timeout=session_timeout, guard=guard)
@@ -187,24 +189,48 @@ class FailoverMeter:
         """Containers, and an ephemeral: even if nobody is left to remove them, the servers do so."""
         client, folder = self._client, self.folder
         if await client.exists(folder):
-            raise MeasurementFailed(f"{folder} exists already: give a path that nobody uses, which is made and removed")
+            raise self._taken()
         parent = folder.rpartition("/")[0]
         if parent and not await client.exists(parent):
             raise MeasurementFailed(f"{parent} does not exist: create it first, or give another path than {folder}")
-        stack.push_async_callback(self._remove)
-        await client.create(folder, container=True)
+        stack.push_async_callback(self._remove)  # it may have come to be where no answer says so, too
+        try:
+            await client.create(folder, self._mark, container=True)
+        except ZooKeeperError as e:
+            if _code(e) == Code.NODE_EXISTS:
+                raise self._taken() from None
+            raise
         await client.create(f"{folder}/write", ephemeral=True)
+
+    def _taken(self) -> MeasurementFailed:
+        return MeasurementFailed(
+            f"{self.folder} exists already: give a path that nobody uses, which is made and removed"
+        )
+
+    async def _is_ours(self) -> bool:
+        """Whether the folder is there, and made by this meter: somebody else may have made one of that name."""
+        try:
+            return await self._client.get_data(self.folder) == self._mark
+        except ZooKeeperError as e:
+            if _code(e) in (Code.NO_NODE, Code.NO_AUTH):  # what we make we may read
+                return False
+            raise
 
     async def _remove(self) -> None:
         try:
             async with asyncio.timeout(CLEANING):
-                while await self._client.exists(self.folder):
+                while await self._is_ours():
                     with contextlib.suppress(ZooKeeperError):  # somebody's last znode has just come, or gone
                         await self._client.deleteall(self.folder)
         except (TimeoutError, AioelectError, ZooKeeperError) as e:
             raise MeasurementFailed(
                 f"{self.folder} could not be removed ({type(e).__name__}: {e}): delete it when the servers can be reached"
             ) from e
+
+
+def _code(error: Exception) -> int | None:
+    """What a server has answered, as aiozk notes it; None where it has not answered."""
+    return getattr(error, "error_code", None)
 
 
 class _Player:

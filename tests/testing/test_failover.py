@@ -8,7 +8,7 @@ import re
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import pytest
 from aiozk import exc
 
 import aioelect
-from aioelect.testing import Cluster, EmbeddedServer, FailoverMeter, MeasurementFailed, summarise
+from aioelect.testing import Cluster, EmbeddedServer, FailoverMeter, FaultProxy, MeasurementFailed, summarise
 from aioelect.testing import failover as module
 from aioelect.testing.zookeeper import free_ports
 from tests import elections
@@ -28,6 +28,8 @@ T = 1.0
 
 
 Contenders = Callable[[], dict[int, str]]
+Meddle = Callable[[], Awaitable[None]]
+Interfere = Callable[..., None]
 
 
 @pytest.fixture
@@ -173,6 +175,64 @@ async def test_the_folder_must_be_new_and_its_parent_there(embedded: EmbeddedSer
         async with FailoverMeter(embedded.hosts, "/apps/bench"):
             assert set(await client.get_children("/apps/bench")) == {"election", "write"}
         assert await client.get_children("/apps") == []
+
+
+@pytest.fixture
+def interfere(monkeypatch: pytest.MonkeyPatch) -> Interfere:
+    """Has a function awaited just before, or after, a client of a meter asks for the meter's folder."""
+
+    def interfere(folder: str, *, before: Meddle | None = None, after: Meddle | None = None) -> None:
+        async def meddled(client: aioelect.Client, path: str, *arguments: Any, **options: Any) -> str:
+            mine = path == folder and options == {"container": True}
+            if mine and before is not None:
+                await before()
+            try:
+                return await create(client, path, *arguments, **options)
+            finally:
+                if mine and after is not None:
+                    await after()
+
+        create = aioelect.Client.create
+        monkeypatch.setattr(aioelect.Client, "create", meddled)
+
+    return interfere
+
+
+async def test_a_folder_that_somebody_else_made_in_between_is_left_alone(
+    hosts: str, path: str, interfere: Interfere
+) -> None:
+    async with aioelect.connect(hosts) as somebody:
+
+        async def be_first() -> None:
+            await somebody.create(path)
+            await somebody.create(f"{path}/theirs")
+
+        interfere(path, before=be_first)
+        with pytest.raises(MeasurementFailed, match=f"{path} exists already: give a path that nobody uses"):
+            await FailoverMeter(hosts, path, session_timeout=T).__aenter__()
+        assert await somebody.get_children(path) == ["theirs"]
+        await somebody.deleteall(path)
+
+
+@pytest.mark.parametrize("is_made", [True, False], ids=["made", "not made, but by somebody else"])
+async def test_a_folder_whose_making_was_not_answered_is_removed_if_it_is_ours(
+    hosts: str, path: str, interfere: Interfere, is_made: bool
+) -> None:
+    async with aioelect.connect(hosts) as somebody, FaultProxy(hosts) as proxy:
+
+        async def be_there() -> None:
+            assert await somebody.exists(path) == is_made
+            if not is_made:
+                await somebody.create(path)
+
+        interfere(path, after=be_there)
+        (proxy.lose_reply if is_made else proxy.lose_request)(elections.CREATE_CONTAINER)
+        with pytest.raises(aioelect.ConnectionLoss) as raised:
+            await FailoverMeter(proxy.hosts, path, session_timeout=T).__aenter__()
+        assert raised.value.executed is aioelect.Executed.UNKNOWN
+        assert await somebody.exists(path) != is_made
+        if not is_made:
+            await somebody.delete(path)
 
 
 async def test_a_folder_that_can_not_be_removed_is_told(
