@@ -117,8 +117,9 @@ class FailoverMeter:
         """
         leader, heir = self._players
         await self._settle()
+        asked = time.monotonic()
         leader.process.resign()
-        led = await heir.hear("Leads")
+        led = await self._succession(asked, "resign")
         resigned = await leader.hear("Left")
         self._players = [heir, leader]
         await self._join(leader)
@@ -132,7 +133,7 @@ class FailoverMeter:
         leader, heir = self._players
         await self._settle()
         killed = await leader.process.kill()
-        led = await heir.hear("Leads")
+        led = await self._succession(killed, "be killed")
         self._players = [heir, await self._start()]
         await self._join(self._players[1])
         return led - killed
@@ -179,6 +180,20 @@ class FailoverMeter:
         for _ in range(2):
             await self.write()
         await asyncio.sleep(SETTLE)
+
+    async def _succession(self, asked: float, what: str) -> float:
+        """When the heir began to lead; ``what`` was asked of the leader when the clock showed ``asked``.
+
+        An heir that led before that answers nothing: the leader had lost its session, or its lease, by itself.
+        """
+        leader, heir = self._players
+        led = await heir.hear("Leads")
+        if led < asked:
+            raise MeasurementFailed(
+                f"{heir.identity} led {asked - led:.3f} s before {leader.identity} was to {what}: leadership was lost by itself. "
+                "See that servers and this machine are well, or give a longer session timeout, and measure again with a new meter"
+            )
+        return led
 
     async def _dismiss(self) -> None:
         await asyncio.gather(*(player.process.leave() for player in reversed(self._players)))
@@ -237,6 +252,7 @@ class _Player:
     """A contender, and what it has told that nobody has asked for yet."""
 
     def __init__(self, part: Part, patience: float) -> None:
+        self.identity = part.identity
         self._part = part
         self._patience = patience
         self._told: deque[dict[str, Any]] = deque()
@@ -263,11 +279,11 @@ class _Player:
                     await self._news.wait()
         except TimeoutError:
             raise MeasurementFailed(
-                f"{self._part.identity} did not come to {name!r} within {self._patience:g} s: are the servers well?"
+                f"{self.identity} did not come to {name!r} within {self._patience:g} s: are the servers well?"
             ) from None
 
     def _check(self, event: dict[str, Any]) -> None:
         if event["event"] == "Failed":
-            raise MeasurementFailed(f"{self._part.identity} gave up: {event['error']}")
+            raise MeasurementFailed(f"{self.identity} gave up: {event['error']}")
         if event["event"] == "Ended":
-            raise MeasurementFailed(f"{self._part.identity} ended by itself, with status {event['status']}")
+            raise MeasurementFailed(f"{self.identity} ended by itself, with status {event['status']}")

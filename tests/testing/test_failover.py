@@ -163,6 +163,23 @@ async def test_nobody_takes_over(embedded: EmbeddedServer, contenders: Contender
         os.kill(heir, signal.SIGCONT)
 
 
+@pytest.mark.parametrize("change", [FailoverMeter.hand_over, FailoverMeter.kill], ids=["hand_over", "kill"])
+async def test_a_change_of_leaders_that_nobody_asked_for_is_not_taken_for_an_answer(
+    hosts: str, contenders: Contenders, change: Callable[[FailoverMeter], Awaitable[float]]
+) -> None:
+    async with FailoverMeter(hosts, session_timeout=T) as meter:
+        leader, heir = meter._players
+        os.kill(leader.process.pid, signal.SIGSTOP)
+        await eventually(lambda: any(event["event"] == "Leads" for event in heir._told))
+        os.kill(leader.process.pid, signal.SIGCONT)
+        with pytest.raises(
+            MeasurementFailed, match=r"contender-2 led \d\.\d+ s before contender-1 was to .*: .*again with a new meter"
+        ):
+            await asyncio.wait_for(change(meter), 5)
+    assert await left_on(hosts) == []
+    assert contenders() == {}
+
+
 async def test_the_folder_must_be_new_and_its_parent_there(embedded: EmbeddedServer) -> None:
     async with aioelect.connect(embedded.hosts) as client:
         await client.create("/bench-old")
