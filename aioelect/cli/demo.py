@@ -28,6 +28,8 @@ from aioelect.cli.text import clean
 from aioelect.cli.verdict import Summary, judge
 from aioelect.cli.worker import Setting
 from aioelect.errors import ZooKeeperError
+from aioelect.testing.chroot import ChrootMissing, check_chroot
+from aioelect.testing.cluster import Cluster
 from aioelect.testing.recorder import LeadershipRecorder
 from aioelect.zookeeper.hosts import Hosts
 
@@ -35,6 +37,9 @@ __all__ = ["demo"]
 
 CONNECT_TIMEOUT = 10.0
 """Seconds within which the servers must be reached."""
+
+CLEANING = 2.0
+"""Seconds that removing the election may take."""
 
 MOST = 50
 """Contenders: each is a process."""
@@ -96,7 +101,7 @@ def demo(
     except signals.Signalled as e:
         click.echo(f"aioelect demo: {e.name}, all contenders have left", err=True)
         sys.exit(e.status)
-    except (aioelect.AioelectError, ZooKeeperError, *CAN_NOT_START) as e:
+    except (aioelect.AioelectError, ZooKeeperError, ChrootMissing, *CAN_NOT_START) as e:
         tell_error("demo", e)
         sys.exit(1)
     sys.exit(0 if summary.ok else 1)
@@ -124,7 +129,11 @@ async def _run(options: Options) -> Summary:
 
 @asynccontextmanager
 async def _prepared(hosts: str, election: str, session_timeout: float) -> AsyncIterator[None]:
-    """Checks that the servers answer and grant the session timeout; removes the election in the end."""
+    """Checks that the servers answer, have the chroot, and grant the session timeout; removes the election in the end.
+
+    Also the znodes of killed contenders, whose sessions live on for a while.
+    """
+    await check_chroot(Cluster(hosts), timeout=CONNECT_TIMEOUT)
     async with aioelect.connect(hosts, session_timeout=session_timeout, timeout=CONNECT_TIMEOUT) as client:
         granted = client.session.timeout
         if abs(granted - session_timeout) > 0.001:
@@ -137,8 +146,10 @@ async def _prepared(hosts: str, election: str, session_timeout: float) -> AsyncI
             yield
         finally:
             with contextlib.suppress(ZooKeeperError, TimeoutError):
-                async with asyncio.timeout(2):
-                    await client.delete(election)
+                async with asyncio.timeout(CLEANING):
+                    while await client.exists(election):
+                        with contextlib.suppress(ZooKeeperError):  # somebody's last znode has just come, or gone
+                            await client.deleteall(election)
 
 
 def _screen(options: Options, console: Console, hosts: str) -> Silence:

@@ -12,6 +12,7 @@ from aioelect.cli import signals
 from aioelect.cli.options import check_path_option, identity, make_cluster, required_hosts, tell_error
 from aioelect.cli.text import clean
 from aioelect.errors import ZooKeeperError
+from aioelect.testing.chroot import ChrootMissing, check_chroot
 from aioelect.testing.cluster import Cluster
 
 __all__ = ["step_down"]
@@ -46,7 +47,7 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float, **ident
     except signals.Signalled as e:
         click.echo(f"aioelect step-down: {e.name}, the request was taken back", err=True)
         sys.exit(e.status)
-    except (aioelect.AioelectError, ZooKeeperError) as e:
+    except (aioelect.AioelectError, ZooKeeperError, ChrootMissing) as e:
         tell_error("step-down", e)
         sys.exit(1)
     if new is None:
@@ -56,6 +57,7 @@ def step_down(election: str, hosts: str, to: str | None, timeout: float, **ident
 
 
 async def _switch(cluster: Cluster, election: str, to: str | None, timeout: float) -> aioelect.Contender | None:
+    await check_chroot(cluster, timeout=timeout)
     async with cluster.connect(session_timeout=SESSION_TIMEOUT, timeout=timeout) as client:
         if to is None:
             return await aioelect.step_down(client, election, timeout=timeout)

@@ -13,6 +13,7 @@ from typing import Any, Self
 from aioelect.cleanup import finish
 from aioelect.errors import AioelectError, ZooKeeperError
 from aioelect.naming import check_path
+from aioelect.testing.chroot import ChrootMissing, check_chroot
 from aioelect.testing.cluster import Cluster
 from aioelect.testing.contender import Part
 from aioelect.testing.jute import Code
@@ -46,7 +47,8 @@ class FailoverMeter:
             handovers = [await meter.hand_over() for _ in range(100)]
         print(summarise(handovers), summarise(meter.writes))
 
-    ``cluster``          a hosts string, or a :class:`Cluster` with credentials, which reach the contenders through pipes.
+    ``cluster``          a hosts string, or a :class:`Cluster` with credentials, which reach the contenders through pipes. Its
+                         chroot, if any, must be there.
     ``folder``           the znode to work below, made here and removed in the end; its parent must be there, and it must not.
                          By default it stands at the top, with random digits.
     ``session_timeout``  seconds, to be asked for.
@@ -83,6 +85,7 @@ class FailoverMeter:
         """Seconds that a small write took, asked for by this process: nothing that ZooKeeper agrees on is faster. Some are made
         before each change of leaders."""
         self._guard = guard
+        self._timeout = timeout
         self._mark = secrets.token_bytes(16)
         # Both are made for their checks of arguments as well.
         self._connecting = self.cluster.connect(session_timeout=session_timeout, timeout=timeout)
@@ -91,6 +94,10 @@ class FailoverMeter:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        try:
+            await check_chroot(self.cluster, timeout=self._timeout)
+        except ChrootMissing as e:
+            raise MeasurementFailed(str(e)) from None
         async with contextlib.AsyncExitStack() as stack:
             self._client = await stack.enter_async_context(self._connecting)
             self.session_timeout = self._client.session.timeout

@@ -192,6 +192,16 @@ async def test_contenders_do_not_outlive_a_killed_bench(program: Program, embedd
     await until(lambda: not program.processes())
 
 
+async def test_a_chroot_that_is_not_there_is_not_made(program: Program, hosts: str, path: str) -> None:
+    outcome = await program.run("bench", "--hosts", f"{hosts}{path}/deep", *QUICK)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith(
+        f"aioelect bench: {hosts}{path}/deep: {path}/deep does not exist: create it first, or"
+    )
+    async with aioelect.connect(hosts) as client:
+        assert not await client.exists(path)
+
+
 async def test_servers_out_of_reach(program: Program) -> None:
     hosts = f"127.0.0.1:{free_ports(1)[0]}"
     impatient = "from aioelect.cli import bench; bench.CONNECT_TIMEOUT = 0.2"

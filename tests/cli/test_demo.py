@@ -85,6 +85,12 @@ async def test_given_servers_are_left_as_they_were(program: Program) -> None:
     async with EmbeddedServer(tick_time=0.1) as server:
         hosts = f"127.0.0.1:{server.port},localhost:{server.port}/app"
         outcome = await program.run("demo", "--hosts", hosts, "--json", *QUICK)
+        assert (outcome.status, outcome.out) == (1, "")
+        assert outcome.err.startswith(f"aioelect demo: {hosts}: /app does not exist: create it first, or")
+        async with aioelect.connect(server.hosts) as client:
+            assert await client.get_children("/") == ["zookeeper"]
+            await client.create("/app")
+        outcome = await program.run("demo", "--hosts", hosts, "--json", *QUICK)
         assert (outcome.status, outcome.err) == (0, "")
         assert json.loads(outcome.out)["server"] == "hosts"
         async with aioelect.connect(server.hosts) as client:
@@ -155,6 +161,19 @@ async def test_signal_leaves_nothing_running(
     assert outcome.err == f"aioelect demo: {number.name}, all contenders have left\n"
     assert program.processes() == []
     assert list(program.temporary.iterdir()) == []
+
+
+async def test_a_signal_leaves_nothing_of_a_killed_contender(program: Program) -> None:
+    async with EmbeddedServer(tick_time=0.1, max_session_timeout=60) as server:
+        process = await program.start("demo", "--hosts", server.hosts, "--session-timeout", "30")
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            while b"until its session times out" not in await process.stdout.readline():
+                pass
+        process.send_signal(signal.SIGINT)
+        outcome = await program.end(process)
+        assert (outcome.status, outcome.err) == (130, "aioelect demo: SIGINT, all contenders have left\n")
+        assert list(server.tree.node("/").children) == ["zookeeper"]
 
 
 async def test_contenders_do_not_outlive_a_killed_demo(program: Program) -> None:

@@ -53,6 +53,24 @@ async def test_what_can_not_be_is_said_in_one_line(
     assert "\x1b" not in outcome.err
 
 
+async def test_a_chroot_that_is_not_there_is_not_made(
+    program: Program, hosts: str, path: str, client: aioelect.Client
+) -> None:
+    outcome = await program.run("step-down", "/election", "--hosts", f"{hosts}{path}")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.startswith(f"aioelect step-down: {hosts}{path}: {path} does not exist: create it first, or")
+    assert outcome.err.count("\n") == 1
+    assert not await client.exists(path)
+
+
+async def test_a_chroot_that_is_there(program: Program, connect: Connect, hosts: str, path: str) -> None:
+    async with contending([await connect(f"{hosts}{path}") for _ in range(2)], "/election") as (first, second):
+        await first.elected()
+        outcome = await program.run("step-down", "/election", "--hosts", f"{hosts}{path}")
+        assert (outcome.status, outcome.err) == (0, "")
+        await second.elected()
+
+
 async def test_a_protected_election_needs_credentials(
     program: Program, connect: Connect, hosts: str, path: str, tmp_path: Path
 ) -> None:

@@ -268,12 +268,22 @@ async def test_a_folder_that_can_not_be_removed_is_told(
         assert contenders() == {}
 
 
-async def test_a_chroot(embedded: EmbeddedServer) -> None:
-    async with FailoverMeter(f"{embedded.hosts}/app", session_timeout=T) as meter:
-        await meter.hand_over()
-    async with aioelect.connect(embedded.hosts) as client:
-        assert set(await client.get_children("/")) == {"app", "zookeeper"}
-        assert await client.get_children("/app") == []
+async def test_a_chroot(hosts: str, path: str) -> None:
+    async with aioelect.connect(hosts) as client:
+        await client.create(path)
+        async with FailoverMeter(f"{hosts}{path}", "/bench", session_timeout=T) as meter:
+            assert await client.get_children(path) == ["bench"]
+            await meter.hand_over()
+        assert await client.get_children(path) == []
+        await client.delete(path)
+
+
+async def test_a_chroot_that_is_not_there_is_not_made(hosts: str, path: str) -> None:
+    there = f"{hosts}{path}/deep"
+    with pytest.raises(MeasurementFailed, match=f"{there}: {path}/deep does not exist: create it first, or"):
+        await FailoverMeter(there, session_timeout=T).__aenter__()
+    async with aioelect.connect(hosts) as client:
+        assert not await client.exists(path)
 
 
 async def test_servers_out_of_reach() -> None:
