@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aioelect.cli import signals
-from aioelect.cli.options import check_path_option, identity, make_cluster, session_timeout, tell_error
+from aioelect.cli.options import TIME_LIMIT, check_path_option, identity, make_cluster, session_timeout, tell_error
 from aioelect.cli.server import CAN_NOT_START, Choice, server
 from aioelect.cli.text import clean, seconds
 from aioelect.errors import AioelectError, ZooKeeperError
@@ -144,7 +144,7 @@ def _check_json(context: click.Context, parameter: click.Parameter, value: Path 
 @session_timeout(10.0, help="To be asked for; the servers may grant another.")
 @click.option(
     "--time-limit",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    type=TIME_LIMIT,
     metavar="SECONDS",
     default=300.0,
     show_default=True,
@@ -197,6 +197,9 @@ def bench(
     status = _run(plan, findings)
     if findings.summaries():
         _show(Console(), plan, findings)
+    else:
+        for note in findings.notes:
+            click.echo(f"aioelect bench: {clean(note)}", err=True)
     if json_file is not None:
         json_file.write_text(json.dumps(findings.as_json(), indent=2) + "\n", encoding="utf-8")
     sys.exit(status)

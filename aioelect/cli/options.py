@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from aioelect.zookeeper.hosts import Hosts
 
 __all__ = [
     "LONGEST",
+    "TIME_LIMIT",
     "check_hosts",
     "check_path_option",
     "identity",
@@ -54,19 +56,27 @@ def check_path_option(what: str) -> Callable[[click.Context, click.Parameter, st
     return check
 
 
-def _check_session_timeout(context: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not SHORTEST <= value <= LONGEST:  # nan is in no range
-        raise click.BadParameter(f"{value:g} s is out of range: give {SHORTEST:g} to {LONGEST:g}")
-    return value
+class _Seconds(click.FloatRange):
+    """An option's number of seconds, in a range. click's own range lets nan through, which compares with nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuses what is no number, and what is out of the range."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return number
+
+
+TIME_LIMIT = _Seconds(min=0, min_open=True, max=86_400)
+"""When to give up: some time, within a day."""
 
 
 def session_timeout(default: float, help: str) -> Callable[[F], F]:
     """Adds the option of that name."""
     return click.option(
         "--session-timeout",
-        type=float,
+        type=_Seconds(min=SHORTEST, max=LONGEST),
         metavar="SECONDS",
-        callback=_check_session_timeout,
         default=default,
         show_default=True,
         help=help,

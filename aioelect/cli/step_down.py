@@ -9,7 +9,7 @@ import click
 
 import aioelect
 from aioelect.cli import signals
-from aioelect.cli.options import check_path_option, identity, make_cluster, required_hosts, tell_error
+from aioelect.cli.options import TIME_LIMIT, check_path_option, identity, make_cluster, required_hosts, tell_error
 from aioelect.cli.text import clean
 from aioelect.errors import ZooKeeperError
 from aioelect.testing.chroot import ChrootMissing, check_chroot
@@ -26,7 +26,7 @@ SESSION_TIMEOUT = 2.0
 @click.option("--to", metavar="IDENTITY", help="Who shall lead next; by default, whoever is next in line.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    type=TIME_LIMIT,
     metavar="SECONDS",
     default=30.0,
     show_default=True,

@@ -151,6 +151,12 @@ async def test_the_time_limit(program: Program, tmp_path: Path) -> None:
     assert program.processes() == []
 
 
+async def test_a_time_limit_within_which_nothing_was_measured_is_told(program: Program) -> None:
+    outcome = await program.run("bench", "--time-limit", "0.001")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == "aioelect bench: the time limit of 0.001 s was over before all was measured\n"
+
+
 async def test_a_session_timeout_that_the_server_does_not_grant_is_told(program: Program, tmp_path: Path) -> None:
     async with EmbeddedServer(tick_time=0.1, max_session_timeout=1) as server:
         arguments = ("--hosts", server.hosts, "--rounds", "1", "--kills", "0", "--session-timeout", "7")
@@ -217,8 +223,10 @@ async def test_servers_out_of_reach(program: Program) -> None:
         (["--rounds", "many"], "'many' is not a valid integer"),
         (["--kills", "-1"], "-1 is not in the range"),
         (["--kills-without-guard", "99999"], "99999 is not in the range"),
-        (["--session-timeout", "0.1"], "0.1 s is out of range: give 0.5 to 60"),
-        (["--time-limit", "0"], "0.0 is not in the range"),
+        (["--session-timeout", "0.1"], "0.1 is not in the range 0.5<=x<=60"),
+        (["--time-limit", "0"], "0.0 is not in the range 0<x<=86400"),
+        (["--time-limit", "nan"], "'nan' is no number of seconds"),
+        (["--time-limit", "inf"], "inf is not in the range 0<x<=86400"),
         (["--hosts", "zk1:port"], "'port' in 'zk1:port'"),
         (["--hosts", "zk1", "--zookeeper"], "--hosts and --zookeeper exclude each other"),
         (["--election-folder", "bench"], "'bench'"),

@@ -93,6 +93,8 @@ async def test_bad_arguments(program: Program) -> None:
         ["e", "--hosts", "h"],
         ["/e", "--hosts", ""],
         [*election, "--timeout", "0"],
+        [*election, "--timeout", "nan"],
+        [*election, "--timeout", "inf"],
         [*election, "--password-env", "PASSWORD"],
         [*election, "--user", "app", "--password-env", "NOT_THERE"],
         [*election, "--ca", "/ca.pem"],
