@@ -185,12 +185,17 @@ class Leader:
             self._commit_to(self._session.lease.deadline)
 
     def _end(self, reason: LossReason, *, void: bool = False) -> None:
-        """The term ends. ``void``: leadership is gone already, whatever the clock says."""
+        """The term ends. ``void``: leadership is gone already, or was given up, whatever the clock says.
+
+        Then the body has its time to drain from now on, but not beyond the last deadline. A session that was given up may live on
+        at the servers until then, and no longer; and whoever was told of that deadline has counted on it.
+        """
         if void and not self._void:
             self._void = True
+            last = self._session.lease.last_deadline
             if self._guard is not None:
-                self._guard.expire()
-                self._commit_to(self._session.world.clock() + self._candidate.drain)
+                self._guard.expire(last)
+            self._commit_to(min(last, self._session.world.clock() + self._candidate.drain))
         if self._reason is None:
             self._reason = reason
             self._candidate.emit(events.Losing, token=self.token, reason=reason, drain=self._candidate.drain)

@@ -61,11 +61,22 @@ class Lease:
         """When the connect request was sent, until a renewal shows who took it."""
         self._unconfirmed: tuple[float, float] | None = None
         """A pair after a lapse: when its touch was sent, and when it was acknowledged."""
+        self._ended_with = COLD
+        """The deadline when the session ended."""
 
     @property
     def deadline(self) -> float:
         """Leadership may be believed before this time and no longer; ``COLD`` when nothing is proven."""
         return self._proven + self.session_timeout - self.margin if self._proven > COLD else COLD
+
+    @property
+    def last_deadline(self) -> float:
+        """The deadline; of a session that has ended the one that it had then, until another is opened.
+
+        A session that was given up on our side alone lives on at the servers, and ends there no sooner: whoever acted in its
+        name may need that time to stop, and has no more.
+        """
+        return max(self.deadline, self._ended_with)
 
     def remaining(self, now: float) -> float:
         """Seconds for which leadership is proven, 0 when it is not."""
@@ -82,6 +93,7 @@ class Lease:
     def opened(self, sent: float, session_timeout: float) -> None:
         """A new session was granted: its connect request, sent at ``sent``, is the first touch."""
         self._forget()
+        self._ended_with = COLD
         self.session_timeout = session_timeout
         self._proven = sent
 
@@ -103,7 +115,8 @@ class Lease:
         self._forget()
 
     def ended(self) -> None:
-        """The session ended."""
+        """The session ended, or was given up; idempotent."""
+        self._ended_with = self.last_deadline
         self._forget()
         self._proven = COLD
 

@@ -93,9 +93,9 @@ class Guard(Protocol):
     def release(self) -> None:
         """Ends it, and forgets the ward; idempotent. A call to the ward that has begun may still be going on."""
 
-    def expire(self) -> None:
-        """The deadline is void, and the ward knows: it is overrun ``drain`` seconds from now, whatever it says remains. Only the
-        first time counts."""
+    def expire(self, deadline: float) -> None:
+        """Nothing remains, and the ward knows, whatever it says: it is overrun ``drain`` seconds from now, or at its last
+        ``deadline`` on the watchdog's clock where that comes first. Only the first time counts."""
 
 
 class Guardian(Protocol):
@@ -130,11 +130,20 @@ class Vigil:
         self._woken = False
         self._expired = False
 
-    def expire(self, now: float, drain: float) -> None:
-        """Nothing is left from ``now`` on, but ``drain`` seconds to unwind."""
-        if not self._expired:
-            self._expired = True
-            self.due = now + drain
+    def expire(self, now: float, drain: float, deadline: float) -> None:
+        """Nothing is left from ``now`` on, but ``drain`` seconds to unwind, and no more than there was anyway.
+
+        Where the last ``deadline`` is past, after a standstill, that is what the wake gave it, if there has been one.
+        """
+        if self._expired:
+            return
+        self._expired = True
+        bound = now + drain
+        if deadline > now:
+            bound = min(bound, deadline)
+        elif self._woken:
+            bound = min(bound, self.due)
+        self.due = bound
 
     def look(self, now: float, left: float, drain: float) -> Act:
         """The ward, looked at ``now``, had ``left`` seconds."""
@@ -362,9 +371,9 @@ class _Patrol:
             self._schedule(guard)
         return guard
 
-    def expire(self, guard: _Guard, drain: float) -> None:
+    def expire(self, guard: _Guard, drain: float, deadline: float) -> None:
         with self._lock:
-            guard.vigil.expire(self._clock(), drain)
+            guard.vigil.expire(self._clock(), drain, deadline)
             self._schedule(guard)
 
     def end(self) -> None:
@@ -454,10 +463,10 @@ class _Guard:
         self.ward = None
         self.is_over = True
 
-    def expire(self) -> None:
+    def expire(self, deadline: float) -> None:
         ward = self.ward
         if ward is not None:
-            self._patrol.expire(self, ward.drain)
+            self._patrol.expire(self, ward.drain, deadline)
 
 
 class NoWatchdog:
@@ -474,7 +483,7 @@ class NoWatchdog:
     def release(self) -> None:
         pass
 
-    def expire(self) -> None:
+    def expire(self, deadline: float) -> None:
         pass
 
 

@@ -395,6 +395,25 @@ def test_the_end_of_the_session_ends_the_lease() -> None:
     assert lease.remaining(12.0) == 0.0
 
 
+def test_the_last_deadline_is_the_deadline_until_the_session_ends_and_remains_until_the_next() -> None:
+    lease = Lease()
+    assert lease.last_deadline == COLD
+    lease = warm_lease(margin=2.0)
+    assert lease.last_deadline == lease.deadline
+    lease.resumed(1.0, 2.0, T - 5.0)
+    assert lease.last_deadline == lease.deadline
+    last = lease.deadline
+    lease.ended()
+    assert lease.last_deadline == last
+    lease.disconnected()
+    lease.ended()  # a client whose session has ended is closed
+    assert lease.last_deadline == last
+    lease.opened(3.0, T / 2)
+    assert lease.last_deadline == lease.deadline == 3.0 + T / 2 - 2.0
+    lease.ended()
+    assert lease.last_deadline == 3.0 + T / 2 - 2.0
+
+
 def test_an_ended_session_is_not_proven_by_a_late_renewal() -> None:
     lease = warm_lease()
     lease.touched(10.0, 11.0)

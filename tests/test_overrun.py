@@ -17,7 +17,7 @@ import aioelect
 from aioelect import LossReason, events
 from aioelect.testing.embedded import EmbeddedServer
 from tests import elections
-from tests.elections import PATIENCE, Connect, Intercept, Tape, soon
+from tests.elections import PATIENCE, Connect, Intercept, Tape, eventually, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -112,6 +112,24 @@ async def test_after_a_loss_that_no_clock_foresaw_the_body_has_its_time_to_drain
     await deleting
     assert lost.value.reason is LossReason.NODE_DELETED
     assert reports.all[0].at - tape.of(events.Losing)[0].at >= 0.3
+
+
+async def test_closing_the_client_of_a_leader_that_is_cut_off_puts_no_overrun_off(
+    connect: Connect, intercept: Intercept, path: str
+) -> None:
+    """The session is given up here alone: at the servers it ends when it would have ended anyway."""
+    reports, drain = Reports(), 0.6
+    proxy = await intercept()
+    session = (client := await connect(proxy.hosts, session_timeout=2.0, tick_time=0.5)).session
+    candidate = await aioelect.Candidate.enter(client, path, drain=drain, on_overrun=reports)
+    await candidate.wait_elected()
+    proxy.freeze()
+    await eventually(lambda: session.lease.remaining(session.world.clock()) < drain / 3)
+    closed = session.world.monotonic()
+    await session.close(abandon=True)
+    await soon(asyncio.to_thread(block_until, reports.came))
+    assert reports.all[0].at - closed < drain
+    await candidate.withdraw()
 
 
 async def test_a_body_that_uses_all_its_time_to_drain_is_no_overrun(

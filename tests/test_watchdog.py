@@ -145,25 +145,50 @@ def test_a_ward_without_time_to_unwind_is_woken_at_its_deadline() -> None:
 
 def test_an_expired_ward_is_overrun_a_drain_later_without_a_wake() -> None:
     watch = vigil()
-    watch.expire(3.0, DRAIN)
+    watch.expire(3.0, DRAIN, 10.0)
     assert watch.due == 5.0
     assert watch.look(4.0, 0.0, DRAIN) is Act.NOTHING
     assert watch.due == 5.0
     assert watch.look(5.0, 100.0, DRAIN) is Act.OVERRUN, "whatever it says remains"
 
 
-def test_a_ward_that_expires_after_its_wake_has_the_drain_from_then() -> None:
+@pytest.mark.parametrize("woken", [False, True])
+def test_who_expires_before_its_deadline_is_overrun_no_later_than_that(woken: bool) -> None:
+    watch = vigil()
+    if woken:
+        watch.look(8.0, 2.0, DRAIN)
+    watch.expire(9.5, DRAIN, 10.0)
+    assert watch.due == 10.0
+    assert watch.look(10.0, 0.0, DRAIN) is Act.OVERRUN
+
+
+def test_who_expires_after_its_wake_has_the_drain_from_then_where_its_deadline_has_moved_on() -> None:
     watch = vigil()
     watch.look(8.0, 2.0, DRAIN)
-    watch.expire(9.5, DRAIN)
-    assert watch.look(10.0, 0.0, DRAIN) is Act.NOTHING
-    assert watch.look(11.5, 0.0, DRAIN) is Act.OVERRUN
+    watch.expire(9.5, DRAIN, 20.0)
+    assert watch.due == 11.5
+
+
+def test_who_expires_when_its_deadline_is_past_has_the_drain_from_then_where_nobody_has_woken_it() -> None:
+    watch = vigil()
+    watch.expire(100.0, DRAIN, 10.0)
+    assert watch.due == 102.0
+
+
+@pytest.mark.parametrize(("looked", "left", "due"), [(8.0, 2.0, 10.0), (100.0, 0.0, 102.0)])
+def test_who_expires_when_its_deadline_is_past_has_what_its_wake_gave_it_and_no_more(
+    looked: float, left: float, due: float
+) -> None:
+    watch = vigil()
+    assert watch.look(looked, left, DRAIN) is Act.WAKE
+    watch.expire(due - 0.5 if left == 0 else due + 0.5, DRAIN, 10.0)
+    assert watch.due == due
 
 
 def test_only_the_first_expiry_counts() -> None:
     watch = vigil()
-    watch.expire(3.0, DRAIN)
-    watch.expire(4.0, DRAIN)
+    watch.expire(3.0, DRAIN, 10.0)
+    watch.expire(4.0, DRAIN, 3.5)
     assert watch.due == 5.0
 
 
@@ -188,12 +213,17 @@ def test_nobody_is_overrun_early_or_unwoken_and_nobody_is_forgotten(
     watch, now, looks, lag = Vigil(first - drain), 0.0, 0, iter(lags)
     woken_at: float | None = None
     expired_at: float | None = None
+    overrun_at = 0.0
     while True:
         looks += 1
         assert looks <= 3 * (len(changes) + 2), "it would look for ever"
         if expires is not None and expired_at is None and expires <= max(now, watch.due):
             now = expired_at = max(now, expires)
-            watch.expire(now, drain)
+            watch.expire(now, drain, deadline(now))
+            if deadline(now) > now:
+                overrun_at = min(now + drain, deadline(now))
+            else:
+                overrun_at = now + drain if woken_at is None else max(woken_at + drain, deadline(now))
         late = next(lag, 0.0)
         now = max(now, watch.due) + late
         left = max(0.0, deadline(now) - now)
@@ -209,7 +239,7 @@ def test_nobody_is_overrun_early_or_unwoken_and_nobody_is_forgotten(
             assert left > 0 or expired_at is not None
             woken_at = None if left > drain else woken_at
     if expired_at is not None:
-        assert now == expired_at + drain + late
+        assert now == max(expired_at, overrun_at) + late
     else:
         assert woken_at is not None
         assert now >= woken_at + drain
@@ -483,7 +513,7 @@ def test_who_is_released_and_expired_in_any_order_is_left_alone(still: Still, or
     ward = still.ward(2000.0)
     guard = protect(still.dog, ward)
     for step in order:
-        getattr(guard, step)()
+        guard.expire(ward.deadline) if step == "expire" else guard.release()
     for now in (1001.0, 1999.0, 2000.0):
         still.advance(now)
     assert ward.wakes == ward.overruns == []
@@ -492,26 +522,26 @@ def test_who_is_released_and_expired_in_any_order_is_left_alone(still: Still, or
 def test_who_expires_is_overrun_once_a_drain_after_the_first_time(still: Still) -> None:
     ward = still.ward(2000.0)
     guard = protect(still.dog, ward)
-    guard.expire()
+    guard.expire(ward.deadline)
     still.now = 1000.5
-    guard.expire()
+    guard.expire(ward.deadline)
     still.advance(1000.9)
     assert ward.overruns == []
     for now in (1001.0, 1001.5, 1999.0, 2000.0):
         still.advance(now)
-        guard.expire()
+        guard.expire(ward.deadline)
     assert (ward.wakes, ward.overruns) == ([], [1001.0])
 
 
-def test_who_expires_after_its_wake_is_overrun_a_drain_later(still: Still) -> None:
+def test_who_expires_after_its_wake_is_overrun_at_its_deadline(still: Still) -> None:
     ward = still.ward(2000.0)
     guard = protect(still.dog, ward)
     still.advance(1999.0)
     still.now = 1999.75
-    guard.expire()
+    guard.expire(ward.deadline)
     for now in (2000.0, 2000.75, 2001.0):
         still.advance(now)
-    assert (ward.wakes, ward.overruns) == ([1999.0], [2000.75])
+    assert (ward.wakes, ward.overruns) == ([1999.0], [2000.0])
 
 
 def test_who_is_due_first_comes_first(still: Still) -> None:
@@ -590,7 +620,7 @@ def test_who_expires_may_notice_it_too(still: Still) -> None:
     ward = still.ward(2000.0)
     guard = protect(still.dog, ward)
     still.alarm.is_broken = True
-    guard.expire()
+    guard.expire(ward.deadline)
     eventually(lambda: sleeping(still))
     still.advance(1001.0)
     assert ward.overruns == [1001.0]
@@ -666,7 +696,7 @@ def test_who_expires_has_its_drain_and_no_more(dog: Watchdog) -> None:
     ward = Ward(boottime() + 3600, drain=0.05)
     guard = protect(dog, ward)
     expired = boottime()
-    guard.expire()
+    guard.expire(ward.deadline)
     ward.deadline = 0.0
     assert ward.overran.wait(PATIENCE)
     assert ward.overruns[0] >= expired + ward.drain
@@ -766,7 +796,7 @@ def test_a_ward_may_release_and_guard_in_its_own_methods(dog: Watchdog) -> None:
         guard: Guard
 
         def overrun(self) -> None:
-            self.guard.expire()
+            self.guard.expire(self.deadline)
             self.guard.release()
             self.guard = protect(dog, Ward(boottime() + 3600))
             super().overrun()
@@ -870,7 +900,7 @@ def test_after_closing_guards_are_inert_and_another_thread_may_start(dog: Watchd
     guard = protect(dog, ward)
     dog.close()
     dog.close()
-    guard.expire()
+    guard.expire(ward.deadline)
     guard.release()
     protect(dog, after := Ward(boottime() + 0.1))
     assert after.overran.wait(PATIENCE)
@@ -882,7 +912,7 @@ def test_unwatched_does_nothing() -> None:
     wd.UNWATCHED.start()
     ward = Ward(0.0)
     guard: Guard = World(watchdog=wd.UNWATCHED).watchdog.guard(ward, 0.0)
-    guard.expire()
+    guard.expire(ward.deadline)
     guard.release()
     assert ward.looks == 0
     assert threading.active_count() == before
@@ -1033,7 +1063,7 @@ if child == 0:
         if files:
             here = set(os.listdir("/proc/self/fd"))
             assert len(here) == len(files) - (sys.argv[1] == "timer"), (files, here)
-        kept.expire(); guard.release(); kept.release(); kept.expire()
+        kept.expire(0.0); guard.release(); kept.release(); kept.expire(0.0)
         assert threading.active_count() == 1
         mine = Ward(boottime() + 0.1, 0.05)
         protect(dog, mine)

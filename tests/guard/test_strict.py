@@ -134,6 +134,39 @@ async def test_when_leadership_is_gone_the_body_has_its_drain_time(zookeeper: Zo
 
 
 @pytest.mark.usefixtures("toothless")
+@pytest.mark.parametrize("fate", ["close", "refusal"])
+async def test_a_session_that_is_given_up_here_alone_moves_no_deadline_that_is_near(
+    zookeeper: ZooKeeperServer, path: str, fate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the servers it ends when it would have ended anyway: a leader that is cut off can't say more."""
+    drain = 0.6
+    is_near = asyncio.Event()
+
+    async def refuse(*_: object) -> bool:
+        await is_near.wait()
+        raise aioelect.AuthenticationFailed("a server refused the credentials")
+
+    async with aioelect.connect(zookeeper.hosts, session_timeout=2, tick_time=0.5, guard="strict") as client:
+        guard, session = client.guard, client.session
+        assert guard is not None
+        async with aioelect.Candidate(client, path, drain=drain) as candidate:
+            leader = await candidate.wait_elected()
+            monkeypatch.setattr(session, "_join", refuse)
+            session.drop("by the test")
+            await eventually(lambda: session.lease.remaining(boottime()) < drain / 2)
+            told = guard.deadline
+            assert told == session.lease.deadline
+            if fate == "close":
+                await session.close(abandon=True)
+            else:
+                is_near.set()
+                await eventually(lambda: session.failure is not None)
+            assert leader.remaining() == 0
+            assert guard.deadline == told
+        assert guard.deadline == float("inf")
+
+
+@pytest.mark.usefixtures("toothless")
 async def test_a_forked_child_does_not_touch_it(zookeeper: ZooKeeperServer) -> None:
     async with aioelect.connect(zookeeper.hosts, session_timeout=T, guard="strict") as client:
         guard = client.guard

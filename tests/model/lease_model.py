@@ -270,7 +270,10 @@ class LeaseModel:
 
 
 def freeze(lease: Lease, elapsed: int, horizon: int) -> tuple[Any, ...]:
-    """The lease's fields, with every time ``elapsed`` longer ago; what is beyond ``horizon`` is all the same."""
+    """The lease's fields, with every time ``elapsed`` longer ago; what is beyond ``horizon`` is all the same.
+
+    What it remembers of a session that has ended is left out: a model's lease has one session, and is never told of its end.
+    """
 
     def ago(stamp: float) -> float:
         return max(stamp - elapsed, -horizon)
