@@ -69,6 +69,8 @@ FIRST_BOUND, LONGEST_BOUND = 0.4, 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds between two rounds: doubled every time."""
 
+PROC = "/proc"
+
 kernel: Any = select
 """No type checker knows all of it on every platform."""
 
@@ -335,8 +337,8 @@ class Inbox:
 class Deadline:
     """Kills a parent that lets its deadline pass: ``guard="strict"``."""
 
-    def __init__(self, parent: int, pidfd: int, cell: int) -> None:
-        self._parent, self._pidfd = parent, pidfd
+    def __init__(self, pidfd: int, cell: int) -> None:
+        self._pidfd = pidfd
         self._inode = os.fstat(cell).st_ino
         self._cell = memoryview(mmap.mmap(cell, 8, access=mmap.ACCESS_READ)).cast("d")
 
@@ -354,13 +356,27 @@ class Deadline:
                 pass  # it has died by itself
 
     def _is_mapped(self) -> bool:
-        """Whether the parent has the shared memory yet: an exec takes it away, closing all descriptors does not."""
+        """Whether the parent has the shared memory yet: an exec takes it away, closing all descriptors does not.
+
+        Where it is dead or hides from us, what it promised counts: then it is taken to have it.
+        """
         inode = str(self._inode).encode()
         try:
-            with open(f"/proc/{self._parent}/maps", "rb") as maps:
+            with open(f"{PROC}/{self._find_pid()}/maps", "rb") as maps:
                 return any(line.split(None, 5)[4] == inode for line in maps)
-        except OSError:  # it is dead, or hides from us: then what it promised counts
+        except OSError:
             return True
+
+    def _find_pid(self) -> int:
+        """The parent's process id in the PID namespace that this /proc belongs to, which may be another one than ours.
+
+        Raises ``ProcessLookupError`` where it is dead, or not in that namespace.
+        """
+        with open(f"{PROC}/self/fdinfo/{self._pidfd}", "rb") as facts:
+            said = [int(fact[4:]) for fact in facts if fact.startswith(b"Pid:")]
+        if not said or said[0] <= 0:
+            raise ProcessLookupError
+        return said[0]
 
 
 # Waiting
@@ -370,7 +386,7 @@ def attend(parent: int, pidfd: int, cell: int) -> None:
     """Returns when nothing is left to do."""
     watch = make_watch(parent, pidfd)
     inbox = Inbox()
-    deadline = Deadline(parent, pidfd, cell) if cell >= 0 else None
+    deadline = Deadline(pidfd, cell) if cell >= 0 else None
     leave_at = math.inf
     while not watch.is_dead:
         look_at = leave_at

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,18 @@ class Guarded:
 
     @classmethod
     async def start(
-        cls, hosts: str, election: str, session_timeout: float, guard: str = "yes", *options: str, **how: Any
+        cls,
+        hosts: str,
+        election: str,
+        session_timeout: float,
+        guard: str = "yes",
+        *options: str,
+        within: Sequence[str] = (),
+        **how: Any,
     ) -> Guarded:
+        """``within``: a command, with arguments, that runs what follows it."""
         process = await asyncio.create_subprocess_exec(
+            *within,
             *(sys.executable, "-m", "tests.guard.program", hosts, election, str(session_timeout), guard, *options),
             stdin=PIPE,
             stdout=PIPE,

@@ -11,7 +11,7 @@ import ssl
 import struct
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -211,6 +211,70 @@ def test_who_is_gone_or_no_longer_our_parent_when_the_queue_is_asked_is_dead(kqu
     assert child.KqueueWatch(os.getppid() + 1).is_dead
     kqueue.missing = True
     assert child.KqueueWatch(os.getppid()).is_dead
+
+
+# The deadline
+
+
+class Proc:
+    """What a /proc shows of a process and of the descriptor that stands for it."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.cell = os.open(root / "cell", os.O_RDWR | os.O_CREAT)
+        os.ftruncate(self.cell, 8)
+        monkeypatch.setattr(child, "PROC", str(root))
+
+    def says_of_pidfd(self, text: str) -> None:
+        """Its number is 5."""
+        directory = self.root / "self" / "fdinfo"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "5").write_text(f"pos:\t0\nflags:\t02000002\n{text}")
+
+    def maps(self, pid: int, inode: int) -> None:
+        directory = self.root / str(pid)
+        directory.mkdir()
+        lines = [f"7f0000000000-7f0000001000 rw-s 00000000 00:01 {number} /memfd:x (deleted)" for number in (3, inode)]
+        (directory / "maps").write_text("\n".join(lines) + "\n")
+
+    @property
+    def inode(self) -> int:
+        return os.fstat(self.cell).st_ino
+
+    def would_kill(self) -> bool:
+        return child.Deadline(5, self.cell)._is_mapped()
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proc]:
+    proc = Proc(tmp_path, monkeypatch)
+    yield proc
+    os.close(proc.cell)
+
+
+def test_a_process_is_looked_up_by_the_id_that_this_proc_gives_it(proc: Proc) -> None:
+    """It may belong to another PID namespace, where the process has another id, and its id belongs to somebody else."""
+    proc.maps(os.getppid(), 99)
+    proc.maps(4242, proc.inode)
+    proc.says_of_pidfd("Pid:\t4242\nNSpid:\t4242\t17\n")
+    assert proc.would_kill()
+
+
+def test_a_process_without_the_shared_memory_is_another_program(proc: Proc) -> None:
+    proc.maps(4242, 99)
+    proc.says_of_pidfd("Pid:\t4242\n")
+    assert not proc.would_kill()
+
+
+@pytest.mark.parametrize("said", ["", "Pid:\t0\n", "Pid:\t-1\n", "Pid:\t4242\n"])
+def test_what_a_process_has_promised_counts_where_nobody_can_see_it(proc: Proc, said: str) -> None:
+    """In the last case it has just ended, or hides its memory."""
+    proc.says_of_pidfd(said)
+    assert proc.would_kill()
+
+
+def test_what_a_process_has_promised_counts_where_there_is_no_proc(proc: Proc) -> None:
+    assert proc.would_kill()
 
 
 # SASL

@@ -15,7 +15,7 @@ from aioelect.testing.proxy import FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperServer
 from aioelect.watchdog import boottime
 from tests.elections import eventually, expire, soon
-from tests.guard.guarded import end_session, guarded, is_running, successor
+from tests.guard.guarded import Guarded, end_session, guarded, is_running, successor
 
 T = 4.0
 """The session timeout, in seconds."""
@@ -42,6 +42,33 @@ async def test_a_process_that_does_not_stand_down_is_killed_before_its_session_c
             print(f"killed after {died - at:.2f} s, replaced {1000 * (await next_one.led() - died):.1f} ms later")
             assert died - at < T
             assert await next_one.led() - died < T / 4
+
+
+async def can_unshare() -> bool:
+    """Whether processes of a PID namespace of their own may be started here."""
+    try:
+        tried = await asyncio.create_subprocess_exec(*NAMESPACE, "true", stderr=asyncio.subprocess.DEVNULL)
+    except FileNotFoundError:
+        return False
+    return await tried.wait() == 0
+
+
+NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "sh", "-c", '"$@"; exit $?', "sh")
+"""Before a command. /proc stays that of the namespace outside; the shell is process 1, which nobody inside can kill."""
+
+
+async def test_a_process_is_killed_though_its_proc_belongs_to_another_pid_namespace(
+    zookeeper: ZooKeeperServer, path: str
+) -> None:
+    if not await can_unshare():
+        pytest.skip("unshare(1), which makes PID namespaces, is missing or not permitted here")
+    program = await Guarded.start(zookeeper.hosts, path, 1, "strict", within=NAMESPACE)
+    try:
+        await program.leads()
+        program.order("block")
+        assert await soon(program.process.wait()) == 128 + signal.SIGKILL
+    finally:
+        await program.end()  # and with its process 1 all of the namespace
 
 
 async def test_a_stopped_process_is_killed_only_by_a_strict_guard(zookeeper: ZooKeeperServer, path: str) -> None:
