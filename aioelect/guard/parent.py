@@ -181,6 +181,7 @@ class Guard:
                     "(docker run --init) for the guard to be of use"
                 )
             self._cell = _Cell() if self._is_strict else None
+            self._share_deadline()  # of terms that went on when their client was closed
             self._keeping = asyncio.create_task(self._keep(), name="aioelect guard")
 
     def bequeath(self, will: Will) -> None:

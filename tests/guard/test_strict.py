@@ -194,6 +194,25 @@ async def test_a_session_that_is_given_up_here_alone_moves_no_deadline_that_is_n
 
 
 @pytest.mark.usefixtures("toothless")
+async def test_a_client_that_is_started_again_keeps_the_deadline_of_a_body_that_goes_on(
+    zookeeper: ZooKeeperServer, path: str
+) -> None:
+    client = await aioelect.connect(zookeeper.hosts, session_timeout=2, guard="strict")
+    guard = client.guard
+    assert guard is not None
+    candidate = await aioelect.Candidate.enter(client, path)
+    await candidate.wait_elected()
+    await client.close()  # waits no longer than its time to drain
+    told = guard.deadline
+    assert told < float("inf")
+    await client.start()
+    assert guard.deadline == told
+    await candidate.withdraw()
+    assert guard.deadline == float("inf")
+    await client.close()
+
+
+@pytest.mark.usefixtures("toothless")
 async def test_a_forked_child_does_not_touch_it(zookeeper: ZooKeeperServer) -> None:
     async with aioelect.connect(zookeeper.hosts, session_timeout=T, guard="strict") as client:
         guard = client.guard
