@@ -17,7 +17,7 @@ from aioelect.errors import ConnectionLoss, Deposed, Executed, OutcomeUnknown, S
 from aioelect.naming import check_path
 from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client, check_data
-from aioelect.zookeeper.folder import Folder
+from aioelect.zookeeper.folder import Folder, Listing
 from aioelect.zookeeper.multi import Check, Create, Delete, Done, Operation, Refused, Set, commit
 
 __all__ = ["Fence", "Transaction"]
@@ -44,7 +44,10 @@ class Fence:
         self._claimed = False
 
     async def commit(self, operations: Sequence[Operation]) -> tuple[Done, ...]:
-        """Does all of ``operations``, or none; errors as :meth:`aioelect.Leader.transaction`."""
+        """Does all of ``operations``, or none; errors as :meth:`aioelect.Leader.transaction`.
+
+        Also raises what ZooKeeper has against the fence itself (``aiozk.exc``), such as an ACL that lets nobody make it.
+        """
         if not self._claimed:
             await self._claim()
         try:
@@ -61,33 +64,48 @@ class Fence:
         raise TransactionRefused(index, operations[index].path, outcome.error) from outcome.error
 
     async def _claim(self) -> None:
-        """Puts our name up, or finds that we did: a claim whose answer was lost is looked at again."""
-        folder_exists = False
+        """Puts our name up, or finds that we did: a claim whose answer was lost is looked at again.
+
+        So is one that somebody else has forestalled. What else ZooKeeper has against it is raised (``aiozk.exc``), and so is a
+        refusal of the same claim a second time.
+        """
+        refused: tuple[Listing | None, Exception] | None = None
         while not self._claimed:
             try:
                 await self._access.check(self._folder.location, session_id=self._session_id)
-                names = await self._folder.names(self._session_id)
+                listing = await self._folder.list(self._session_id)
             except SessionExpired as e:
                 raise Deposed(self.election, self.token) from e
+            names = listing.names if listing is not None else ()
             if self._own_name in names:
                 self._claimed = True
             elif any(name > self._own_name for name in names if name != NOBODY):
                 raise Deposed(self.election, self.token)
+            elif refused is not None and refused[0] == listing:  # not because somebody else was faster
+                raise self._impossible(refused[1])
             else:
                 try:
-                    outcome = await self._send((self._own_znode, *self._change_of_writer(names, folder_exists)))
+                    outcome = await self._send((self._own_znode, *self._change_of_writer(listing)))
                 except ConnectionLoss:
                     continue
                 if isinstance(outcome, Refused):
                     if outcome.index == 0:
                         raise Deposed(self.election, self.token) from outcome.error
-                    folder_exists = not names  # somebody was faster, or has emptied it
+                    if not outcome.is_outdated:
+                        raise self._impossible(outcome.error)
+                    refused = (listing, outcome.error)
 
-    def _change_of_writer(self, names: Sequence[str], folder_exists: bool) -> tuple[Operation, ...]:
-        if names:
-            return *(Delete(self._folder.display(name)) for name in names), self._make(self._guards[1].path)
+    def _change_of_writer(self, listing: Listing | None) -> tuple[Operation, ...]:
+        if listing is not None and listing.names:
+            deleted = (Delete(self._folder.display(name)) for name in listing.names)
+            return *deleted, self._make(self._guards[1].path)
         nobody = self._make(self._folder.display(NOBODY))
-        return (nobody,) if folder_exists else (self._make(self._path), nobody)
+        return (self._make(self._path), nobody) if listing is None else (nobody,)
+
+    def _impossible(self, error: Exception) -> Exception:
+        """What is against the claim; it does not say by itself where."""
+        error.add_note(f"no transaction is possible: {self._path} can't be made or changed")
+        return error
 
     def _make(self, path: str) -> Create:
         return Create(path, acl=self._access.acl)

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
-from aiozk import exc
+from aiozk import ACL, exc
 
 import aioelect
-from aioelect import LossReason
+from aioelect import LossReason, fencing
 from aioelect.fencing import Fence
-from aioelect.zookeeper.multi import Set
+from aioelect.zookeeper.multi import Set, commit
 from tests import elections
 from tests.elections import Connect, queue, soon
 
@@ -200,3 +201,71 @@ async def test_bad_operations_are_refused_at_the_call(client: aioelect.Client, p
             with pytest.raises(TypeError, match="int"):
                 txn.set("/x", 7)  # type: ignore[arg-type]
         assert txn.results == ()
+
+
+SEALED = [ACL.make("world", "anyone", read=True, admin=True)]
+"""Nobody may make or delete children."""
+
+
+async def test_a_fence_that_must_not_be_made_is_an_error_and_leadership_goes_on(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    await admin.ensure_path(f"{path}/election")
+    await admin.set_acl(path, SEALED, force=True)
+    async with aioelect.leadership(client, f"{path}/election") as leader:
+        with pytest.raises(exc.NoAuth) as refused:
+            await soon(write(leader, path, b"1"))
+        assert refused.value.__notes__ == [
+            f"no transaction is possible: {path}/election-fence can't be made or changed"
+        ]
+        assert leader.is_leader
+
+
+@pytest.mark.parametrize("obstacle", ["acl", "child"])
+async def test_a_fence_that_can_not_be_changed_is_an_error_and_leadership_goes_on(
+    connect: Connect, admin: aioelect.Client, register: str, path: str, obstacle: str
+) -> None:
+    async with aioelect.leadership(await connect(), path) as leader:
+        await write(leader, register, b"1")
+    (first,) = await writers(admin, path)
+    if obstacle == "acl":
+        await admin.set_acl(f"{path}-fence", SEALED, force=True)
+    else:
+        await admin.create(f"{path}-fence/{first}/child")
+    async with aioelect.leadership(await connect(), path) as leader:
+        with pytest.raises(exc.NoAuth if obstacle == "acl" else exc.NotEmpty):
+            await soon(write(leader, register, b"2"))
+        assert leader.is_leader
+    assert await writers(admin, path) == [first]
+    assert await admin.get_data(register) == b"1"
+
+
+@pytest.mark.parametrize("names", [0, 1])
+async def test_whoever_claims_between_the_look_and_the_claim_of_another_is_looked_at_again(
+    client: aioelect.Client,
+    admin: aioelect.Client,
+    register: str,
+    path: str,
+    names: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``names``: how many stand in the fence at the first look."""
+    faster = [f"{0:016x}", f"{1:016x}"]
+
+    async def overtaken(*arguments: Any) -> Any:
+        if faster:
+            name = faster.pop(0)
+            await admin.ensure_path(f"{path}-fence")
+            for other in await writers(admin, path):
+                await admin.delete(f"{path}-fence/{other}", force=True)
+            await admin.create(f"{path}-fence/{name}")
+        return await commit(*arguments)
+
+    if names:
+        await admin.ensure_path(f"{path}-fence")
+        await admin.create(f"{path}-fence/none")
+    monkeypatch.setattr(fencing, "commit", overtaken)
+    async with aioelect.leadership(client, path) as leader:
+        await soon(write(leader, register, b"1"))
+        assert await writers(admin, path) == [f"{leader.token:016x}"]
+    assert not faster

@@ -70,6 +70,11 @@ class Refused:
     index: int
     error: Exception
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the znode has come or gone since whoever sent the operation last looked, as far as the error tells."""
+        return isinstance(self.error, (exc.NoNode, exc.NodeExists))
+
 
 async def commit(client: Client, operations: Sequence[Operation], session_id: int) -> tuple[Done, ...] | Refused:
     """All or nothing, never sent twice. Paths as the client's user knows them.
