@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable
 
-from aioelect.errors import ClientClosed, ConnectionLoss, SessionExpired
+from aioelect.errors import AioelectError, ConnectionLoss, ZooKeeperError
 from aioelect.zookeeper.access import Access
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
@@ -92,7 +92,7 @@ class Handover:
                 outcome = await commit(self._client, (Delete(self._own_path), remark), self.place.session_id)
                 if not isinstance(outcome, Refused):
                     return
-            except (ConnectionLoss, SessionExpired, ClientClosed):
+            except (AioelectError, ZooKeeperError):
                 pass  # without the remark, then
         await self._folder.leave(self.place)
 

@@ -8,8 +8,9 @@ import pytest
 import aioelect
 from aioelect import Candidate, LossReason, candidacy, events
 from aioelect.testing.embedded import EmbeddedServer
-from aioelect.testing.proxy import Request
-from tests import elections
+from aioelect.testing.proxy import FaultProxy, Request
+from aioelect.zookeeper.folder import Folder
+from tests import elections, refusals
 from tests.elections import (
     CREATE,
     GET_CHILDREN,
@@ -26,6 +27,7 @@ from tests.elections import (
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+deny = refusals.deny
 
 KAZOO = "0123456789abcdef0123456789abcdef__lock__"
 CURATOR = "_c_6e0cb5d2-1c7f-4b5a-9a0e-0f3b1f6f8a11-latch-"
@@ -94,6 +96,26 @@ async def test_withdraw_is_idempotent_and_may_be_called_by_several(
     await candidate.withdraw()
     assert len(tape.of(events.Released)) == 1
     assert await queue(admin, path) == []
+
+
+async def test_credentials_refused_meanwhile_take_no_cancellation_away(
+    embedded: EmbeddedServer, deny: refusals.Deny, path: str
+) -> None:
+    """Cancelled while the answer to its create is missing, whoever enters looks for what was made while the session lives."""
+    async with (
+        FaultProxy(embedded.hosts) as proxy,
+        aioelect.connect(proxy.hosts, session_timeout=T, auth=aioelect.Digest("u", "p")) as client,
+    ):
+        lost = proxy.lose_reply(CREATE, then="silence")
+        entering = asyncio.create_task(Folder(client, path).enter("n_", b"{}", "nonce"))
+        await soon(lost.wait())
+        deny()
+        entering.cancel()
+        await eventually(lambda: len(client.janitor) == 1)
+        proxy.sever()
+        with pytest.raises(asyncio.CancelledError):
+            await soon(entering)
+        assert isinstance(client.session.failure, aioelect.AuthenticationFailed)
 
 
 async def test_withdraw_before_start_and_waiting_after_withdrawal(client: aioelect.Client, path: str) -> None:

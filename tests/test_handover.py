@@ -8,11 +8,13 @@ import pytest
 
 import aioelect
 from aioelect import LossReason, events
-from tests import elections
+from aioelect.testing.embedded import EmbeddedServer
+from tests import elections, refusals
 from tests.elections import MULTI, Connect, Contending, Intercept, Tape, expire, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+deny = refusals.deny
 
 DELAY = 0.3
 
@@ -147,6 +149,18 @@ async def test_a_note_whose_answer_is_lost_is_looked_for(
         await soon(happened[0].wait())
         assert await note(admin, path) == {"v": 1, "token": leader.token, "ended": False}
     assert await note(admin, path) == {"v": 1, "token": leader.token, "ended": True}
+
+
+async def test_credentials_refused_when_the_body_has_ended_do_not_come_out_of_its_block(
+    embedded: EmbeddedServer, deny: refusals.Deny, path: str
+) -> None:
+    tape = Tape()
+    async with aioelect.connect(embedded.hosts, session_timeout=2.0, auth=aioelect.Digest("u", "p")) as client:
+        async with aioelect.leadership(client, path, handover_delay=DELAY, on_event=tape):
+            deny()
+            client.session.drop("by the test")
+        assert len(tape.of(events.Released)) == 1
+        assert isinstance(client.session.failure, aioelect.AuthenticationFailed)
 
 
 async def test_garbage_in_the_note_is_an_unclean_end(

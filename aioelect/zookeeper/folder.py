@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from aiozk import exc, protocol
 
 from aioelect.cleanup import finish
-from aioelect.errors import ClientClosed, ConnectionLoss, Executed, SessionExpired
+from aioelect.errors import AioelectError, ClientClosed, ConnectionLoss, Executed, SessionExpired
 from aioelect.naming import ZnodeData
 from aioelect.value import value
 from aioelect.zookeeper import wire
@@ -19,6 +20,8 @@ from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.session import Session
 
 __all__ = ["Folder", "Listing", "Place", "Znode"]
+
+log = logging.getLogger("aioelect.session")
 
 
 @value
@@ -125,7 +128,9 @@ class Folder:
         async def hunt() -> None:
             try:
                 place = await self._find(prefix, nonce, session_id)
-            except (SessionExpired, ClientClosed):
+            except (AioelectError, exc.ZKError) as e:
+                if not isinstance(e, (SessionExpired, ClientClosed)):
+                    log.warning("can't look for what was made in %r (%r): it goes with the session", self._root, e)
                 return
             if place is not None:
                 await self._client.janitor.delete(self.locate(place.name), session_id)

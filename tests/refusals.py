@@ -1,0 +1,66 @@
+"""Answers that a server gives when something is wrong with it, and not with the request; the embedded one does on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any
+
+import pytest
+
+from aioelect.testing import embedded, jute
+from aioelect.testing.datatree import Refused
+
+__all__ = ["NOT_READ_ONLY", "NO_AUTH", "THROTTLED", "Deny", "Refuse", "deny", "refuse"]
+
+
+class Code(IntEnum):
+    """Of ``KeeperException.Code``, what the embedded server does not send by itself, and NOAUTH."""
+
+    NO_AUTH = -102
+    NOT_READ_ONLY = -119
+    THROTTLED = -127
+
+
+NO_AUTH, NOT_READ_ONLY, THROTTLED = Code
+
+Refuse = Callable[..., list[Any]]
+"""``refuse(kind, code, count=1)``: the next ``count`` requests of that kind (``jute.Multi``, or several kinds in a tuple) are
+refused, in the header of the answer. Gives the list of those that were."""
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """For tests on the embedded server."""
+    orders: list[tuple[Any, Any, int, list[Any]]] = []
+    perform = embedded._Connection._perform
+
+    def refuse(kind: Any, code: Any, count: int = 1) -> list[Any]:
+        refused: list[Any] = []
+        orders.append((kind, code, count, refused))
+        return refused
+
+    def perform_or_refuse(self: Any, session: Any, request: jute.Request) -> bytes:
+        for kind, code, count, refused in orders:
+            if isinstance(request, kind) and len(refused) < count:
+                refused.append(request)
+                raise Refused(code, "")
+        return perform(self, session, request)
+
+    monkeypatch.setattr(embedded._Connection, "_perform", perform_or_refuse)
+    return refuse
+
+
+Deny = Callable[[], None]
+"""From this call on, credentials are refused."""
+
+
+@pytest.fixture
+def deny(monkeypatch: pytest.MonkeyPatch) -> Deny:
+    """For tests on the embedded server."""
+
+    def refuse(connection: Any, xid: int, request: jute.Auth) -> None:
+        connection._transport.write(jute.reply(xid, 0, jute.Code.AUTH_FAILED))
+        connection.close()
+
+    return lambda: monkeypatch.setattr(embedded._Connection, "_authenticate", refuse)
