@@ -46,7 +46,8 @@ class Fence:
     async def commit(self, operations: Sequence[Operation]) -> tuple[Done, ...]:
         """Does all of ``operations``, or none; errors as :meth:`aioelect.Leader.transaction`.
 
-        Also raises what ZooKeeper has against the fence itself (``aiozk.exc``), such as an ACL that lets nobody make it.
+        Also raises, as ``aiozk.exc``, what ZooKeeper has against the fence itself, such as an ACL that lets nobody make it, and
+        what it has against any request, such as THROTTLEDOP: neither says that somebody else leads.
         """
         if not self._claimed:
             await self._claim()
@@ -59,9 +60,11 @@ class Fence:
         if not isinstance(outcome, Refused):
             return outcome[len(self._guards) :]
         index = outcome.index - len(self._guards)
-        if index < 0:
+        if index >= 0:
+            raise TransactionRefused(index, operations[index].path, outcome.error) from outcome.error
+        if outcome.is_missing:
             raise Deposed(self.election, self.token) from outcome.error
-        raise TransactionRefused(index, operations[index].path, outcome.error) from outcome.error
+        raise outcome.error
 
     async def _claim(self) -> None:
         """Puts our name up, or finds that we did: a claim whose answer was lost is looked at again.
@@ -89,7 +92,7 @@ class Fence:
                 except ConnectionLoss:
                     continue
                 if isinstance(outcome, Refused):
-                    if outcome.index == 0:
+                    if outcome.index == 0 and outcome.is_missing:
                         raise Deposed(self.election, self.token) from outcome.error
                     if not outcome.is_outdated:
                         raise self._impossible(outcome.error)

@@ -75,7 +75,7 @@ class Handover:
             if not isinstance(outcome, Refused):
                 stat = outcome[1].stat
                 return self._noted(0 if stat is None else stat.version)
-            if outcome.index == 0:
+            if outcome.index == 0 and outcome.is_missing:
                 return False
             refused = (version, outcome.error)
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from aioelect.testing import embedded, jute
 from aioelect.testing.datatree import Refused
 
-__all__ = ["NOT_READ_ONLY", "NO_AUTH", "THROTTLED", "Deny", "Refuse", "deny", "refuse"]
+__all__ = ["NOT_READ_ONLY", "NO_AUTH", "SESSION_EXPIRED", "THROTTLED", "Deny", "Refuse", "deny", "refuse"]
 
 
 class Code(IntEnum):
-    """Of ``KeeperException.Code``, what the embedded server does not send by itself, and NOAUTH."""
+    """Of ``KeeperException.Code``."""
 
     NO_AUTH = -102
+    SESSION_EXPIRED = -112
     NOT_READ_ONLY = -119
     THROTTLED = -127
 
 
-NO_AUTH, NOT_READ_ONLY, THROTTLED = Code
+NO_AUTH, SESSION_EXPIRED, NOT_READ_ONLY, THROTTLED = (cast(Any, code) for code in Code)
 
 Refuse = Callable[..., list[Any]]
 """``refuse(kind, code, count=1)``: the next ``count`` requests of that kind (``jute.Multi``, or several kinds in a tuple) are

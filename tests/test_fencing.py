@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,12 +11,16 @@ from aiozk import ACL, exc
 import aioelect
 from aioelect import LossReason, fencing
 from aioelect.fencing import Fence
+from aioelect.testing import jute
+from aioelect.testing.datatree import MultiRefused, Refused
+from aioelect.testing.embedded import EmbeddedServer
 from aioelect.zookeeper.multi import Set, commit
-from tests import elections
+from tests import elections, refusals
 from tests.elections import Connect, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+refuse = refusals.refuse
 
 
 async def writers(admin: aioelect.Client, path: str) -> list[str]:
@@ -140,6 +145,59 @@ async def test_deposed_by_the_deletion_of_its_znode_ends_the_term(
             await asyncio.Event().wait()
     assert lost.value.reason is LossReason.NODE_DELETED
     assert await admin.get_data(register) == b"1"
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_a_server_that_refuses_everything_for_a_moment_deposes_nobody(
+    embedded: EmbeddedServer, refuse: refusals.Refuse, path: str, claimed: bool
+) -> None:
+    """THROTTLEDOP comes in the header of an answer, whatever the request was."""
+    # It renews so seldom that no renewal is refused in place of the transaction.
+    async with aioelect.connect(embedded.hosts, session_timeout=4.0, renew_every=0.5, tick_time=0.2) as client:
+        register = await client.create(f"{path}-register", b"0")
+        async with aioelect.leadership(client, path) as leader:
+            if claimed:
+                await write(leader, register, b"1")
+            refused = refuse(jute.Multi, refusals.THROTTLED)
+            with pytest.raises(exc.ResponseError) as error:
+                await write(leader, register, b"2")
+            assert error.value.error_code == refusals.THROTTLED
+            assert len(refused[0].operations) > 1
+            assert leader.is_leader
+            await write(leader, register, b"3")
+        assert (await client.get(register))[1].version == claimed + 1
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_an_own_znode_that_may_not_be_read_any_more_deposes_nobody(
+    client: aioelect.Client, admin: aioelect.Client, register: str, path: str, claimed: bool
+) -> None:
+    async with aioelect.leadership(client, path) as leader:
+        if claimed:
+            await write(leader, register, b"1")
+        await admin.set_acl(leader.path, [ACL.make("world", "anyone", admin=True)], force=True)
+        with pytest.raises(exc.NoAuth):
+            await write(leader, register, b"2")
+        assert leader.is_leader
+        await admin.set_acl(leader.path, [ACL.make("world", "anyone", read=True, admin=True)], force=True)
+        await write(leader, register, b"3")
+
+
+async def test_deposed_by_the_end_of_its_session_that_an_operation_is_refused_with(
+    embedded: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A leader of servers looks for the session with each operation; whoever serves the client may not know yet."""
+
+    def expired(operations: Sequence[Any], *_: Any) -> Any:
+        raise MultiRefused(Refused(refusals.SESSION_EXPIRED, path), 0, len(operations))
+
+    async with aioelect.connect(embedded.hosts, session_timeout=elections.T) as client:
+        with pytest.raises(aioelect.LeadershipLost):
+            async with aioelect.leadership(client, path) as leader:
+                monkeypatch.setattr(embedded.tree, "multi", expired)
+                with pytest.raises(aioelect.Deposed):
+                    await write(leader, path, b"1")
+                assert not leader.is_leader
 
 
 async def test_a_lost_answer_is_an_unknown_outcome_and_never_repeated(

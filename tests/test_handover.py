@@ -5,16 +5,18 @@ import json
 from typing import Any
 
 import pytest
+from aiozk import exc
 
 import aioelect
 from aioelect import LossReason, events
+from aioelect.testing import jute
 from aioelect.testing.embedded import EmbeddedServer
 from tests import elections, refusals
 from tests.elections import MULTI, Connect, Contending, Intercept, Tape, expire, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
-deny = refusals.deny
+deny, refuse = refusals.deny, refusals.refuse
 
 DELAY = 0.3
 
@@ -161,6 +163,26 @@ async def test_credentials_refused_when_the_body_has_ended_do_not_come_out_of_it
             client.session.drop("by the test")
         assert len(tape.of(events.Released)) == 1
         assert isinstance(client.session.failure, aioelect.AuthenticationFailed)
+
+
+async def test_a_note_that_is_refused_for_a_moment_is_no_reason_to_stand_and_wait(
+    embedded: EmbeddedServer, refuse: refusals.Refuse, path: str
+) -> None:
+    """Before, it was taken for a refusal because the own znode was gone, and nobody led."""
+    async with aioelect.connect(embedded.hosts, session_timeout=4.0, renew_every=0.5, tick_time=0.2) as client:
+
+        def refuse_the_note(event: events.Event) -> None:
+            if isinstance(event, events.HandoverDelayed):  # the note is the next that is written
+                refuse(jute.Multi, refusals.THROTTLED)
+
+        await client.create(f"{path}-term", b"")
+        with pytest.raises(exc.ResponseError) as error:
+            async with aioelect.leadership(
+                client, path, handover_delay=0.01, on_event=refuse_the_note, timeout=elections.PATIENCE
+            ):
+                pytest.fail("the note was refused")
+        assert error.value.error_code == refusals.THROTTLED
+        assert await queue(client, path) == []
 
 
 async def test_garbage_in_the_note_is_an_unclean_end(

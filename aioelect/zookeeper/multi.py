@@ -7,10 +7,24 @@ from typing import Any
 
 from aiozk import exc, protocol
 
+from aioelect.errors import SessionExpired
 from aioelect.value import value
 from aioelect.zookeeper.client import Client, Stat
 
 __all__ = ["Check", "Create", "Delete", "Done", "Operation", "Refused", "Set", "commit"]
+
+_OF_OPERATIONS = (
+    exc.BadArguments,
+    exc.BadVersion,
+    exc.EphemeralOnLocalSession,
+    exc.InvalidACL,
+    exc.NoAuth,
+    exc.NoChildrenForEphemerals,
+    exc.NoNode,
+    exc.NodeExists,
+    exc.NotEmpty,
+)
+"""What is said of an operation, wherever it stands in the answer; others in a header are about the server or the session."""
 
 
 @value
@@ -71,6 +85,11 @@ class Refused:
     error: Exception
 
     @property
+    def is_missing(self) -> bool:
+        """Whether the znode of the operation (of a create: the folder) does not exist."""
+        return isinstance(self.error, exc.NoNode)
+
+    @property
     def is_outdated(self) -> bool:
         """Whether the znode has come or gone since whoever sent the operation last looked, as far as the error tells."""
         return isinstance(self.error, (exc.NoNode, exc.NodeExists))
@@ -79,17 +98,20 @@ class Refused:
 async def commit(client: Client, operations: Sequence[Operation], session_id: int) -> tuple[Done, ...] | Refused:
     """All or nothing, never sent twice. Paths as the client's user knows them.
 
-    Raises ``ConnectionLoss`` (with ``executed`` unknown where the answer was lost), ``SessionExpired``, ``ClientClosed``.
+    Raises ``ConnectionLoss`` (with ``executed`` unknown where the answer was lost), ``SessionExpired``, ``ClientClosed``, and
+    what a server has against any request (``aiozk.exc``), such as THROTTLEDOP, which aiozk has no name for.
     """
     request = protocol.TransactionRequest()
     for operation in operations:
         request.add(_request(client, operation))
     try:
         reply = await client.session.ask(request, session_id=session_id)
-    except exc.ResponseError as e:  # some servers put the first refusal into the header
+    except _OF_OPERATIONS as e:  # some servers put the first refusal into the header, which does not say whose it is
         return Refused(0, e)
     answers = reply.record.responses
     for index, answer in enumerate(answers):
+        if isinstance(answer, exc.SessionExpired):  # a leader checks the session with each operation
+            raise SessionExpired(session_id)
         if isinstance(answer, Exception) and not isinstance(answer, (exc.RolledBack, exc.RuntimeInconsistency)):
             return Refused(index, answer)
     return tuple(
