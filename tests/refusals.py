@@ -11,19 +11,18 @@ import pytest
 from aioelect.testing import embedded, jute
 from aioelect.testing.datatree import Refused
 
-__all__ = ["NOT_READ_ONLY", "NO_AUTH", "SESSION_EXPIRED", "THROTTLED", "Deny", "Refuse", "deny", "refuse"]
+__all__ = ["NOT_READ_ONLY", "SESSION_EXPIRED", "THROTTLED", "Deny", "ReadOnly", "Refuse", "deny", "read_only", "refuse"]
 
 
 class Code(IntEnum):
     """Of ``KeeperException.Code``."""
 
-    NO_AUTH = -102
     SESSION_EXPIRED = -112
     NOT_READ_ONLY = -119
     THROTTLED = -127
 
 
-NO_AUTH, SESSION_EXPIRED, NOT_READ_ONLY, THROTTLED = (cast(Any, code) for code in Code)
+SESSION_EXPIRED, NOT_READ_ONLY, THROTTLED = (cast(Any, code) for code in Code)
 
 Refuse = Callable[..., list[Any]]
 """``refuse(kind, code, count=1)``: the next ``count`` requests of that kind (``jute.Multi``, or several kinds in a tuple) are
@@ -65,3 +64,32 @@ def deny(monkeypatch: pytest.MonkeyPatch) -> Deny:
         connection.close()
 
     return lambda: monkeypatch.setattr(embedded._Connection, "_authenticate", refuse)
+
+
+ReadOnly = Callable[[bool], None]
+"""Whether servers are cut off from the others, from this call on: to new connections they say so, and they refuse writes."""
+
+WRITES = (jute.Create, jute.Delete, jute.SetData, jute.SetACL, jute.Multi, jute.Sync)
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> ReadOnly:
+    """For tests on the embedded server. Clients have to allow it, and to be dropped."""
+    is_so = False
+    perform, reply = embedded._Connection._perform, jute.connect_reply
+
+    def refuse_writes(self: Any, session: Any, request: jute.Request) -> bytes:
+        if is_so and isinstance(request, WRITES):
+            raise Refused(NOT_READ_ONLY, "")
+        return perform(self, session, request)
+
+    def reply_so(timeout: int, session_id: int, password: bytes, _: bool | None) -> bytes:
+        return reply(timeout, session_id, password, is_so)
+
+    def switch(to: bool) -> None:
+        nonlocal is_so
+        is_so = to
+
+    monkeypatch.setattr(embedded._Connection, "_perform", refuse_writes)
+    monkeypatch.setattr(jute, "connect_reply", reply_so)
+    return switch

@@ -4,12 +4,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiozk import ACL
 
 import aioelect
 from aioelect import Candidate, LossReason, candidacy, events
+from aioelect.naming import ZnodeData
+from aioelect.testing import jute
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import FaultProxy, Request
 from aioelect.zookeeper.folder import Folder
+from aioelect.zookeeper.states import States
 from tests import elections, refusals
 from tests.elections import (
     CREATE,
@@ -27,7 +31,7 @@ from tests.elections import (
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
-deny = refusals.deny
+deny, read_only, refuse = refusals.deny, refusals.read_only, refusals.refuse
 
 KAZOO = "0123456789abcdef0123456789abcdef__lock__"
 CURATOR = "_c_6e0cb5d2-1c7f-4b5a-9a0e-0f3b1f6f8a11-latch-"
@@ -116,6 +120,57 @@ async def test_credentials_refused_meanwhile_take_no_cancellation_away(
         with pytest.raises(asyncio.CancelledError):
             await soon(entering)
         assert isinstance(client.session.failure, aioelect.AuthenticationFailed)
+
+
+async def test_a_deletion_that_is_refused_for_a_moment_leaves_nobody_at_the_head_of_the_queue(
+    embedded: EmbeddedServer, refuse: refusals.Refuse, path: str
+) -> None:
+    tape = Tape()
+    connecting = [aioelect.connect(embedded.hosts, session_timeout=T) for _ in range(2)]
+    async with connecting[0] as client, connecting[1] as other:
+        candidate = await Candidate.enter(client, path, on_event=tape)
+        await soon(candidate.wait_elected())
+        refused = refuse(jute.Delete, refusals.THROTTLED)
+        await candidate.withdraw()
+        assert len(refused) == 1
+        assert tape.of(events.Released)[0].confirmed
+        assert await queue(other, path) == []
+
+
+async def test_a_deletion_that_is_forbidden_is_not_confirmed(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    candidate = await Candidate.enter(client, path, on_event=tape)
+    await soon(candidate.wait_elected())
+    await admin.set_acl(path, [ACL.make("world", "anyone", read=True, create=True, admin=True)], force=True)
+    await soon(candidate.withdraw())
+    assert not tape.of(events.Released)[0].confirmed
+    assert len(await queue(admin, path)) == 1
+    await client.close()
+    assert await queue(admin, path) == []
+
+
+async def test_who_looks_for_its_znode_waits_for_a_server_that_takes_writes(
+    embedded: EmbeddedServer, read_only: refusals.ReadOnly, path: str
+) -> None:
+    """Only such a one can be told to catch up before it says what there is."""
+    async with (
+        FaultProxy(embedded.hosts) as proxy,
+        aioelect.Client(proxy.hosts, session_timeout=T, allow_read_only=True) as client,
+    ):
+        payload = ZnodeData("me", b"", "host", 1, "nonce").encode()
+        await client.ensure_path(path)
+        lost = proxy.lose_reply(CREATE)
+        entering = asyncio.create_task(Folder(client, path).enter("n_", payload, "nonce"))
+        await soon(lost.wait())
+        read_only(True)
+        await eventually(lambda: bool(client.session.state.current_state == States.READ_ONLY))
+        made = await queue(client, path)
+        assert not entering.done()
+        read_only(False)
+        client.session.drop("by the test")
+        assert [(await soon(entering)).name] == made
 
 
 async def test_withdraw_before_start_and_waiting_after_withdrawal(client: aioelect.Client, path: str) -> None:

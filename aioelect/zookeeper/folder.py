@@ -138,12 +138,13 @@ class Folder:
         await asyncio.shield(self._client.janitor.spawn(hunt()))
 
     async def _find(self, prefix: str, nonce: str, session_id: int) -> Place | None:
-        """Our session's znode with this nonce, by sync and getEphemerals in one go: without the sync, a follower may lag.
+        """Our session's znode with this nonce, by sync and getEphemerals in one go: without the sync, a follower may lag. A
+        read-only server can't do it.
 
         Raises ``SessionExpired`` and ``ClientClosed``.
         """
         while True:
-            await self._session.ensure_safe_state()
+            await self._session.ensure_safe_state(writing=True)
             answers = await asyncio.gather(
                 self._session.submit(protocol.SyncRequest(path=self._root), session_id),
                 self._session.submit(wire.GetEphemeralsRequest(path=self.locate(prefix)), session_id),

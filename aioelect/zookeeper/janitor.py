@@ -1,7 +1,7 @@
 """Znodes of ours that must go: waiting for it is bounded, the cleaning is not.
 
-A lowest ghost stops everyone, so a deletion that was not confirmed is repeated on the next connection, until ZooKeeper
-confirms it or the session, and the znode with it, has ended.
+A lowest ghost stops everyone, so a deletion that was not confirmed is repeated on the next connection, and one that was refused
+after a pause, until ZooKeeper confirms it or the session, and the znode with it, has ended.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from typing import Any
 
 from aiozk import exc, protocol
 
-from aioelect.errors import AioelectError, ClientClosed, ConnectionLoss, SessionExpired
+from aioelect.errors import AioelectError, ConnectionLoss, SessionExpired
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.connection import Reply
 from aioelect.zookeeper.session import Session
+from aioelect.zookeeper.states import States
 
 __all__ = ["Janitor"]
 
 log = logging.getLogger("aioelect.session")
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds before a deletion that was refused is tried again; each pause is twice as long as the one before."""
 
 
 class Janitor:
@@ -38,7 +42,8 @@ class Janitor:
         return len(self._working) + len(self._going)
 
     async def delete(self, path: str, session_id: int) -> None:
-        """Returns when the znode, which that session made, is certainly gone or going with it.
+        """Returns when the znode, which that session made, is certainly gone or going with it: where it must not be deleted, when
+        the session ends.
 
         Cancelling this gives up the waiting alone. ``path`` as the server knows it.
         """
@@ -62,10 +67,11 @@ class Janitor:
         return gone
 
     def _answered(self, path: str, session_id: int, gone: asyncio.Future[None], answer: asyncio.Future[Reply]) -> None:
-        if _is_final(path, answer.exception()):
+        error = answer.exception()
+        if self._is_final(path, error):
             gone.set_result(None)
         else:
-            sweep = asyncio.ensure_future(self._sweep(path, session_id))
+            sweep = asyncio.ensure_future(self._sweep(path, session_id, error))
             self._sweeps.add(sweep)
             sweep.add_done_callback(self._sweeps.discard)
             sweep.add_done_callback(lambda _: gone.set_result(None))
@@ -82,29 +88,44 @@ class Janitor:
         while left := {*self._working, *self._going.values()}:
             await asyncio.wait(left)
 
-    async def _sweep(self, path: str, session_id: int) -> None:
-        """The first answer was lost."""
-        done = False
-        while not done:
-            error: BaseException | None = None
-            try:
-                if await self._still_ours(path, session_id):
-                    await self._session.ask(wire.DeleteRequest(path), session_id=session_id)
-            except (AioelectError, exc.ZKError) as e:
-                error = e
-            done = _is_final(path, error)
+    async def _sweep(self, path: str, session_id: int, error: BaseException | None) -> None:
+        """The first answer was lost, or it was a refusal: ``error``."""
+        pause = FIRST_PAUSE
+        while not self._is_final(path, error):
+            if isinstance(error, exc.NoAuth):  # by the ACL of the folder: asking again does not help
+                log.warning("can't delete %r (%r): it goes with the session", path, error)
+                await self._pause(None)
+            elif isinstance(error, (ConnectionLoss, exc.SessionMoved)):  # asked again on the next connection
+                log.info("deletion of %r: %r", path, error)
+            else:
+                log.warning("deletion of %r was refused (%r): tried again in %g s", path, error, pause)
+                await self._pause(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            error = await self._delete_if_ours(path, session_id)
 
-    async def _still_ours(self, path: str, session_id: int) -> bool:
-        """The first try may have worked, and the name may belong to somebody else by now."""
-        reply = await self._session.ask(protocol.ExistsRequest(path=path, watch=False), session_id=session_id)
-        return bool(reply.record.stat.ephemeral_owner == session_id)
+    async def _pause(self, seconds: float | None) -> None:
+        """Waits as long, but not on when the session has ended, or is closed: then there is nothing to do. None: until then."""
+        ended = self._session.state.wait_for(States.LOST)
+        try:
+            await asyncio.wait([ended], timeout=seconds)
+        finally:
+            ended.cancel()
 
+    async def _delete_if_ours(self, path: str, session_id: int) -> Exception | None:
+        """What is against it. The first try may have worked, and the name may belong to somebody else by now."""
+        try:
+            exists = protocol.ExistsRequest(path=path, watch=False)
+            reply = await self._session.ask(exists, session_id=session_id)
+            if reply.record.stat.ephemeral_owner == session_id:
+                await self._session.ask(wire.DeleteRequest(path), session_id=session_id)
+        except (AioelectError, exc.ZKError) as e:
+            return e
+        return None
 
-def _is_final(path: str, error: BaseException | None) -> bool:
-    """Whether a request to delete ``path`` with such an outcome leaves nothing to do."""
-    if isinstance(error, (ConnectionLoss, exc.SessionMoved)):
-        log.info("deletion of %r: %r", path, error)
-        return False
-    if error is not None and not isinstance(error, (exc.NoNode, exc.SessionExpired, SessionExpired, ClientClosed)):
-        log.warning("can't delete %r (%r): it goes with the session", path, error)
-    return True
+    def _is_final(self, path: str, error: BaseException | None) -> bool:
+        """Whether a request to delete ``path`` with such an outcome leaves nothing to do."""
+        if isinstance(error, exc.NotEmpty):
+            log.warning("can't delete %r (%r): it is no znode of a session", path, error)
+            return True
+        is_gone = error is None or isinstance(error, (exc.NoNode, exc.SessionExpired, SessionExpired))
+        return is_gone or not self._session.started

@@ -248,7 +248,8 @@ class Session:
         await self.state.reach(States.CONNECTED, *read_only)
 
     def submit(self, request: Any, session_id: int | None = None) -> asyncio.Future[Reply]:
-        """Writes a request at once. The future fails with ``ConnectionLoss`` where there is no connection.
+        """Writes a request at once. The future fails with ``ConnectionLoss`` where there is no connection that takes it: a
+        read-only server takes reads alone.
 
         With ``session_id``, it fails with ``SessionExpired`` where that is no longer our session.
         """
@@ -256,10 +257,13 @@ class Session:
         refusal: Exception
         if session_id is not None and session_id != self.session_id:
             refusal = SessionExpired(session_id)
-        elif self.conn is None or self.state.current_state not in (States.CONNECTED, States.READ_ONLY):
-            refusal = ConnectionLoss("", 0, "not connected", Executed.NO)
-        else:
+        elif self.conn is not None and (
+            self.state.current_state == States.CONNECTED
+            or (self.state.current_state == States.READ_ONLY and wire.is_read(request))
+        ):
             return self.conn.request(request, self._next_xid())
+        else:
+            refusal = ConnectionLoss("", 0, "not connected to a server that takes it", Executed.NO)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         future.set_exception(refusal)
         return future

@@ -6,14 +6,22 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiozk import ACL
 
 from aioelect import Client
+from aioelect.testing import jute
+from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperServer
+from aioelect.zookeeper.states import States
+from tests import elections, refusals
 
 from .conftest import Open, Record, until, until_gone
 
 DELETE, EXISTS = 2, 3
+
+embedded = elections.embedded
+refuse, read_only = refusals.refuse, refusals.read_only
 
 
 async def make(client: Client, path: str) -> int:
@@ -105,6 +113,51 @@ async def test_a_znode_that_can_not_be_deleted_is_given_up(
     await client.janitor.delete(path, client.session.session_id)
     assert "NotEmpty" in caplog.text
     await client.deleteall(path)
+
+
+@pytest.mark.parametrize("kind", [jute.Delete, jute.Exists])
+async def test_a_deletion_that_a_server_refuses_for_a_moment_is_repeated(
+    embedded: EmbeddedServer, open_client: Open, refuse: refusals.Refuse, path: str, kind: type
+) -> None:
+    client = await open_client(embedded.hosts)
+    session_id = await make(client, path)
+    refused = refuse((jute.Delete, kind), refusals.THROTTLED, count=3)
+    await asyncio.wait_for(client.janitor.delete(path, session_id), 20)
+    assert len(refused) == 3
+    assert path.strip("/") not in await client.get_children("/")
+
+
+async def test_a_deletion_waits_for_a_server_that_takes_writes(
+    embedded: EmbeddedServer, read_only: refusals.ReadOnly, path: str
+) -> None:
+    async with Client(embedded.hosts, session_timeout=3.0, allow_read_only=True) as client:
+        session_id = await make(client, path)
+        read_only(True)
+        client.session.drop("by the test")
+        await until(lambda: client.session.state.current_state == States.READ_ONLY)
+        deleting = asyncio.create_task(client.janitor.delete(path, session_id))
+        assert await client.exists(path)  # whatever was asked before was answered
+        assert not deleting.done()
+        read_only(False)
+        client.session.drop("by the test")
+        await asyncio.wait_for(deleting, 20)
+        assert not await client.exists(path)
+
+
+async def test_a_deletion_that_is_forbidden_is_not_called_done_until_the_session_ends(
+    embedded: EmbeddedServer, open_client: Open, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, admin = await open_client(embedded.hosts), await open_client(embedded.hosts)
+    await admin.create(path)
+    session_id = await make(client, f"{path}/znode")
+    await admin.set_acl(path, [ACL.make("world", "anyone", read=True, create=True, admin=True)], force=True)
+    deleting = asyncio.create_task(client.janitor.delete(f"{path}/znode", session_id))
+    await until(lambda: "NoAuth" in caplog.text)
+    await client.exists(path)
+    assert not deleting.done()
+    await asyncio.wait_for(client.close(), 5)
+    await asyncio.wait_for(deleting, 1)
+    assert not await admin.exists(f"{path}/znode")
 
 
 async def test_closing_the_client_ends_all_clean_up(proxy: FaultProxy, open_client: Open, path: str) -> None:
