@@ -60,7 +60,17 @@ def control_folder(client: Client, election: str, acl: Sequence[Any] | None = No
 class Control:
     """The requests of one election, for as long as :meth:`watch` is on. ``changed`` is called when they are known, and anew."""
 
-    __slots__ = ("_access", "_changed", "_control", "_errands", "_folder", "_reading", "_unlisten", "requests")
+    __slots__ = (
+        "_access",
+        "_changed",
+        "_control",
+        "_errands",
+        "_folder",
+        "_is_on",
+        "_reading",
+        "_unlisten",
+        "requests",
+    )
 
     def __init__(
         self,
@@ -77,21 +87,20 @@ class Control:
         self._changed = changed
         self.requests: tuple[Request, ...] | None = None
         """What is asked for, as far as it is known; None while it is not."""
+        self._is_on = False
         self._unlisten: Callable[[], None] | None = None
         self._reading: asyncio.Task[None] | None = None
 
     def watch(self) -> None:
         """Begins; does nothing where it is on already."""
-        if self._unlisten is None:
-            self._unlisten = self._control.on_changed(lambda _: self._read_anew())
-            self._read_anew()
+        if not self._is_on:
+            self._is_on = True
+            self._read_anew(is_rare=True)
 
     def unwatch(self) -> None:
         """Ends it; does nothing where it is not on."""
-        if self._unlisten is not None:
-            self._unlisten()
-            self._unlisten = None
-            self._stop_reading()
+        self._is_on = False
+        self._forget()
 
     def look_again(self) -> None:
         """Whether those who were chosen still stand in the queue is what no watch tells."""
@@ -112,19 +121,26 @@ class Control:
         chosen = {request.successor for request in self.requests or ()} - {None}
         return bool(chosen) and name not in chosen
 
-    def _read_anew(self) -> None:
-        self._stop_reading()
-        self._reading = self._errands.start(self._read)
+    def _read_anew(self, *, is_rare: bool = False) -> None:
+        """``is_rare``: the folder may well be missing, as long as nobody has asked for anything."""
+        self._forget()
+        self._reading = self._errands.start(self._read, is_rare)
 
-    def _stop_reading(self) -> None:
+    def _forget(self) -> None:
+        """What was read is out of date, or not needed any more; the same goes for what is being read, and for news."""
         self.requests = None
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
         if self._reading is not None:
             self._reading.cancel()
 
-    async def _read(self) -> None:
+    async def _read(self, is_rare: bool) -> None:
+        """Listens from here on, before it asks, until there is news: only its own list sets the watch again."""
+        self._unlisten = self._control.on_changed(lambda _: self._read_anew())
         requests = []
         try:
-            listing = await self._control.list_and_watch(is_rare=True)
+            listing = await self._control.list_and_watch(is_rare=is_rare)
             if listing is not None:
                 await self._access.check(self._control.location)
             for name in listing.names if listing else ():

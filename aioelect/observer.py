@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -35,7 +35,8 @@ async def _get_standing(client: Client, owned: AbstractAsyncContextManager[objec
 def observe(client: Client | str, election: str) -> AbstractAsyncContextManager[Standings]:
     """``async with observe(...) as standings: async for standing in standings``: the standing now and after each change.
 
-    Always the newest one: what a slow reader misses is skipped, never queued. It goes on through reconnects and new sessions.
+    Always the newest one: what a slow reader misses is skipped, never queued. It goes on through reconnects and new sessions, and
+    ends when the block is left, also for other tasks that read it.
     Arguments and errors as :func:`get_standing`.
     """
     check_path(election, "election path")
@@ -105,7 +106,11 @@ class _Reader:
 
 
 class Standings:
-    """An async iterator of :class:`Standing`; each differs from the one before."""
+    """An async iterator of :class:`Standing`; each differs from the one before. It ends when the ``observe()`` block is left.
+
+    It listens from just before it reads until it hears that there is news, and no longer: a change costs one list, and nothing
+    while nobody asks.
+    """
 
     def __init__(self, client: Client, election: str) -> None:
         self._client = client
@@ -113,8 +118,9 @@ class Standings:
         self._reader = _Reader(client, election)
         self._stale = asyncio.Event()
         self._stale.set()
+        self._stopped = False
         self._last: Standing | None = None
-        self._unlisten = self._folder.on_changed(lambda _: self._stale.set())
+        self._unlisten: Callable[[], None] | None = None
         client.session.observe(self)
 
     def __aiter__(self) -> Standings:
@@ -123,18 +129,32 @@ class Standings:
     async def __anext__(self) -> Standing:
         while True:
             await self._stale.wait()
+            if self._stopped:
+                raise StopAsyncIteration
             self._stale.clear()
+            self._unlisten = self._folder.on_changed(self._changed)
             try:
                 standing = await self._reader.read(await self._folder.list_and_watch())
             except BaseException:
-                self._stale.set()
+                self._outdate()
                 raise
             if standing != self._last:
                 self._last = standing
                 return standing
 
+    def _changed(self, path: str) -> None:
+        self._outdate()
+
+    def _outdate(self) -> None:
+        """What was read, or is being read, is not the newest: the next read begins to listen before it asks."""
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
+        self._stale.set()
+
     def _stop(self) -> None:
-        self._unlisten()
+        self._stopped = True
+        self._outdate()
         self._client.session.unobserve(self)
 
     # The session's observer
@@ -149,7 +169,7 @@ class Standings:
         pass
 
     def session_opened(self) -> None:
-        self._stale.set()
+        self._outdate()
 
     def session_closed(self) -> None:
-        self._stale.set()  # the next read says that the client is closed
+        self._outdate()  # the next read says that the client is closed

@@ -145,6 +145,33 @@ async def test_taking_over_costs_the_same_messages_among_10_and_among_1000(hosts
     assert [(frame.opcode, frame.up) for frame in large] == [(frame.opcode, frame.up) for frame in small]
 
 
+async def test_a_request_to_step_down_costs_the_leader_one_list_and_the_deletion_of_its_znode(
+    hosts: str, path: str
+) -> None:
+    """And one list when the folder of requests is made. What else the leader asked is answered before ``exists``."""
+    async with (
+        Meter(hosts) as meter,
+        aioelect.connect(hosts, session_timeout=T) as asker,
+        aioelect.connect(meter.hosts, session_timeout=T) as client,
+        contending([client], path) as [leader],
+    ):
+
+        async def spent() -> list[int]:
+            await client.exists(path)
+            await eventually(lambda: is_settled(client))
+            return sorted(frame.opcode for frame in meter.work() if frame.up)
+
+        await leader.elected()
+        await eventually(lambda: is_settled(client))
+        meter.frames.clear()
+        await asker.create(f"{path}-control")
+        assert await spent() == [EXISTS, GET_CHILDREN]
+        meter.frames.clear()
+        await soon(aioelect.step_down(asker, path))
+        assert await leader.lost() is aioelect.LossReason.STEP_DOWN_REQUESTED
+        assert await spent() == [DELETE, EXISTS, GET_CHILDREN]
+
+
 @pytest.mark.parametrize("alone", [True, False])
 async def test_between_the_predecessors_deletion_and_the_body_nothing_is_asked(
     hosts: str, path: str, alone: bool, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,8 @@ import aioelect
 from aioelect import events
 from aioelect.testing.embedded import EmbeddedServer
 from tests import elections
-from tests.elections import Connect, Intercept, T, Tape, contending, expire, soon
+from tests.elections import EXISTS, GET_CHILDREN, GET_DATA, Connect, Intercept, T, Tape, contending, expire, soon
+from tests.meter import EVENT, Meter
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -140,6 +141,64 @@ async def test_slow_reader_gets_the_newest_alone(client: aioelect.Client, admin:
             done, _ = await asyncio.wait([waiting], timeout=0.1)
             assert not done, "nothing has changed"
         assert await soon(waiting) == aioelect.Standing()
+
+
+async def test_a_change_costs_one_list_and_nothing_while_nobody_reads(
+    hosts: str, client: aioelect.Client, path: str
+) -> None:
+    """Beside the news, and a look at who is new. What else was asked has been answered before ``exists``."""
+    await client.ensure_path(path)
+    async with Meter(hosts) as meter, aioelect.connect(meter.hosts, session_timeout=T) as observer:
+
+        async def spent() -> list[int]:
+            await observer.exists(path)
+            return [frame.opcode for frame in meter.work() if frame.up or frame.opcode == EVENT]
+
+        async with aioelect.observe(observer, path) as standings:
+            assert await soon(anext(standings)) == aioelect.Standing()
+            for count in range(1, 4):
+                meter.frames.clear()
+                reading = asyncio.create_task(standings.__anext__())
+                await asyncio.sleep(0)
+                await client.create(f"{path}/n_", ephemeral=True, sequential=True)
+                assert len((await soon(reading)).contenders) == count
+                assert await spent() == [EVENT, GET_CHILDREN, GET_DATA, EXISTS]
+            meter.frames.clear()
+            for _ in range(5):
+                await client.create(f"{path}/n_", ephemeral=True, sequential=True)
+                await observer.exists(path)
+            assert await spent() == [EVENT, *[EXISTS] * 6]
+            meter.frames.clear()
+            assert len((await soon(anext(standings))).contenders) == 8
+            assert await spent() == [GET_CHILDREN, *[GET_DATA] * 5, EXISTS]
+
+
+async def test_observer_sees_the_last_of_many_changes(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    """Those that come between its list and its next one too."""
+    await client.ensure_path(path)
+    async with aioelect.observe(admin, path) as standings:
+        reading = asyncio.create_task(until(standings, ["last"]))
+        for _ in range(30):
+            async with aioelect.leadership(client, path):
+                pass
+        async with aioelect.leadership(client, path, identity="last"):
+            await reading
+
+
+async def test_who_waits_for_a_standing_when_the_block_ends_is_released(client: aioelect.Client, path: str) -> None:
+    async def read() -> list[aioelect.Standing]:
+        return [standing async for standing in standings]
+
+    async with aioelect.observe(client, path) as standings:
+        await soon(anext(standings))
+        readers = [asyncio.create_task(read()) for _ in range(2)]
+        await asyncio.sleep(0)
+    assert await soon(asyncio.gather(*readers)) == [[], []]
+    with pytest.raises(StopAsyncIteration):
+        await anext(standings)
+    assert not client.session.watch_callbacks
 
 
 async def test_observer_goes_on_after_a_reconnect(

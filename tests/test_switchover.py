@@ -119,6 +119,17 @@ def _knows(client: aioelect.Client) -> bool:
     return all(candidate._succession._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
 
 
+async def test_a_leader_misses_no_request_of_many_that_come_while_it_reads_others(
+    connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    contender = Contending(await connect(), path, "busy")
+    leader = await contender.elected()
+    requests = [*map(Request, range(1, 50)), Request(leader.token)]
+    await admin.create(f"{path}-control")
+    await asyncio.gather(*(ask(admin, path, request) for request in requests))
+    assert await contender.lost() is LossReason.STEP_DOWN_REQUESTED
+
+
 async def test_a_leader_learns_what_was_asked_while_it_was_disconnected(
     connect: Connect, intercept: Intercept, admin: aioelect.Client, path: str
 ) -> None:
