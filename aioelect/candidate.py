@@ -548,8 +548,9 @@ class Candidate:
     def session_closed(self) -> None:
         failure = self.session.failure
         if self._succession.leader is not None:
-            refused = isinstance(failure, AuthenticationFailed)
-            reason = LossReason.AUTHENTICATION_FAILED if refused else LossReason.CLIENT_CLOSED
+            reason = LossReason.CLIENT_CLOSED if failure is None else LossReason.SESSION_EXPIRED
+            if isinstance(failure, AuthenticationFailed):
+                reason = LossReason.AUTHENTICATION_FAILED
             self._succession.leader._end(reason, void=True)
         self._fail(failure or ClientClosed(f"the client was closed while {self!r} contended"))
 

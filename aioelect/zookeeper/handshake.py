@@ -66,20 +66,22 @@ class Handshake:
         try:
             _, _, reply = await self._greet(connection, bound, request)
             if reply.session_id != 0:
-                async with asyncio.timeout(bound):
-                    await self._end(connection)
+                await self.dismiss(connection, bound)
             return reply
         finally:
             connection.abort("it was a question only")
 
-    async def _end(self, connection: Connection) -> None:
-        """A server that demands authentication demands it for this, too; without it the session expires by itself."""
+    async def dismiss(self, connection: Connection, bound: float) -> None:
+        """Ends, within ``bound`` seconds, a session that was granted on ``connection`` and is not wanted.
+
+        A server that demands authentication demands it for this, too; without it the session expires by itself.
+        """
         try:
-            await self.authenticate(connection)
+            async with asyncio.timeout(bound):
+                await self.authenticate(connection)
+                await connection.finish(1)
         except (AuthenticationFailed, ConnectionLoss, OSError) as e:
-            log.info("a session that was a question only is left to expire: %s", e)
-        else:
-            await connection.finish(1)
+            log.info("a session that is not wanted is left to expire: %r", e)
 
     async def _greet(self, connection: Connection, bound: float, request: bytes) -> Greeted:
         async with asyncio.timeout(bound):

@@ -1,8 +1,9 @@
 """One ZooKeeper session over as many connections as it takes.
 
 One task owns the connection state: it connects, waits until the connection ends, and connects again. Everything else asks. The
-session outlives its connections; only ZooKeeper's word ends it (a connect reply with session id 0), or the certainty that its
-time has passed: after three session timeouts without a connection, a server that refuses the old session and grants a new one.
+session outlives its connections; only ZooKeeper's word ends it (a connect reply with session id 0, or with too short a timeout
+for the lease), or the certainty that its time has passed: after three session timeouts without a connection, a server that
+refuses the old session and grants a new one.
 
 Reads are repeated on the next connection, writes never are: what became of one is for the caller to find out.
 
@@ -437,12 +438,35 @@ class Session:
                 return False
             if self.session_id not in (None, reply.session_id):
                 raise ConnectionLoss(*address, f"asked for its session, it gave {reply.session_id:#x}")
+            try:
+                self._terms.check(reply.timeout, is_new=self.session_id is None)
+            except ValueError as e:
+                await self._decline(e, connection, bound)
+                return False
             self._adopt(reply, sent, connection)
             async with asyncio.timeout(max(bound, self.timeout / 3)):
                 await self._handshake.authenticate(connection)
                 await self._set_watches(connection)
             self._serve(connection)
             return True
+
+    async def _decline(self, why: ValueError, connection: Connection, bound: float) -> None:
+        """The server has granted too little. Returns where the session that we had has to end for it.
+
+        Another server would not help that session: its timeout was changed for all of them. It is left to expire: who led by it
+        may still have to end a body, and the next one must not begin beside that. Raises ``why`` on the first connection, where
+        it is the user's mistake, and ``ConnectionLoss`` on a later one if the session was a new one: others may grant more.
+        """
+        if self.session_id is not None:
+            log.warning(
+                "session %#x is left to expire, %s granted too little: %s", self.session_id, connection.server, why
+            )
+            connection.abort("it granted too short a session timeout")
+            return
+        await self._handshake.dismiss(connection, bound)
+        if self.conn is None:
+            raise why
+        raise ConnectionLoss(connection.host, connection.port, str(why), Executed.NO)
 
     async def probe_tick(self) -> None:
         """Learns the server's bound of its tickTime: the least timeout that it grants is two ticks.

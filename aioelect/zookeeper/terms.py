@@ -22,6 +22,11 @@ class Terms:
         self._derive = derive
         self._learned_tick: float | None = None
 
+    def check(self, timeout: float, *, is_new: bool) -> None:
+        """Raises ``ValueError`` where no lease can be kept by the user's times if ``timeout`` was granted, to our session or to a
+        new one; it says what to change."""
+        self._derive(timeout if is_new else min(timeout, self.lease.session_timeout))
+
     def opened(self, sent: float, timeout: float) -> None:
         """A new session was granted by a connect request sent at ``sent``."""
         self.timeout = timeout

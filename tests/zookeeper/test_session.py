@@ -20,8 +20,11 @@ from aioelect import (
     ConnectionLoss,
     ConnectTimeout,
     Executed,
+    Leader,
+    LossReason,
     ServerSilent,
     SessionExpired,
+    campaign,
     connect,
 )
 from aioelect import events as ev
@@ -934,3 +937,60 @@ async def test_a_session_timeout_that_was_cut_too_short_for_the_timing_is_an_err
         ValueError, match=r"session_timeout=20 less tick_time=10.* must be more than twice renew_every=6"
     ):
         await open_client(zookeeper.hosts, session_timeout=60.0, renew_every=6.0)
+
+
+async def test_a_server_that_grants_too_little_later_costs_the_session_and_not_the_client(
+    open_client: Open, record: Record, path: str
+) -> None:
+    """Its timeout is shorter from then on, on whatever server. Nobody is to lead before the body has ended: so it expires."""
+    terms, losses = list[str](), Record()
+
+    async with EmbeddedServer(tick_time=0.2, max_session_timeout=4.0) as server:
+        client = await open_client(server.hosts, session_timeout=4.0, renew_every=0.5, on_event=record)
+        other = await open_client(server.hosts, session_timeout=4.0)
+
+        async def work(leader: Leader) -> None:
+            terms.append(leader.path)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                assert await other.exists(leader.path)
+
+        campaigning = asyncio.create_task(campaign(client, path, work, on_event=losses))
+        await until(lambda: terms)
+        server._max_timeout = 2.0
+        client.session.drop("a member of the ensemble that grants less is next")
+        assert "must be more than twice renew_every=0.5" in (await record.wait(ev.Unreachable)).why
+        assert (await losses.wait(ev.Losing)).reason is LossReason.SESSION_EXPIRED
+        await record.wait(ev.Unreachable, 3)
+        assert len(server.sessions) <= 3  # ours of before, the other's, and one that is just being tried
+        server._max_timeout = 4.0
+        await record.wait(ev.Connected, 2)
+        await until(lambda: len(terms) == 2)
+        assert len(record.of(ev.Expired)) == 1
+        assert await client.get_children(path) == [terms[1].rpartition("/")[2]]
+        campaigning.cancel()
+        await asyncio.wait([campaigning])
+
+
+async def test_leaders_are_not_told_that_the_user_closed_a_client_that_has_failed(
+    zookeeper: ZooKeeperServer, open_client: Open, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a campaign ends with what no retry can mend."""
+    client = await open_client(zookeeper.hosts)
+    led, losses = asyncio.Event(), Record()
+
+    async def work(leader: Leader) -> None:
+        led.set()
+        await asyncio.Event().wait()
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("no retry can mend it")
+
+    campaigning = asyncio.create_task(campaign(client, path, work, on_event=losses))
+    await led.wait()
+    monkeypatch.setattr(client.session._servers, "find", fail)
+    client.session.drop("now")
+    with pytest.raises(RuntimeError, match="no retry can mend it"):
+        await asyncio.wait_for(campaigning, 10)
+    assert [event.reason for event in losses.of(ev.Losing)] == [LossReason.SESSION_EXPIRED]
