@@ -45,6 +45,8 @@ class Handover:
         parent, _, self._name = self._path.rpartition("/")
         self._parent = Folder(client, parent or "/")
         self._version = -1
+        self._is_asked = False
+        """Whether the note may have been written."""
 
     async def begin(self, waiting: Callable[[], None]) -> bool:
         """Returns when the term may begin, which is noted; calls ``waiting`` before it waits. False: the own znode is gone.
@@ -68,6 +70,7 @@ class Handover:
             note = self._note(ended=False)
             create = Create(self._path, note, acl=self._access.acl)
             write = create if version is None else Set(self._path, note, version)
+            self._is_asked = True
             try:
                 outcome = await commit(self._client, (Check(self._own_path), write), self.place.session_id)
             except ConnectionLoss:
@@ -86,15 +89,21 @@ class Handover:
 
     async def end(self) -> None:
         """Deletes the own znode, with the remark that the body has ended; returns when it is certainly gone."""
-        if self.is_noted:
-            remark = Set(self._path, self._note(ended=True), self._version)
-            try:
+        try:
+            if self._is_asked and (self.is_noted or await self._find_note()):
+                remark = Set(self._path, self._note(ended=True), self._version)
                 outcome = await commit(self._client, (Delete(self._own_path), remark), self.place.session_id)
                 if not isinstance(outcome, Refused):
                     return
-            except (AioelectError, ZooKeeperError):
-                pass  # without the remark, then
+        except (AioelectError, ZooKeeperError):
+            pass  # without the remark, then
         await self._folder.leave(self.place)
+
+    async def _find_note(self) -> bool:
+        """Whether it was written, though no answer said so yet: left without the remark it would make the next leader wait for a
+        body that never began."""
+        last = await self._parent.read(self._name, self.place.session_id)
+        return last is not None and last.data == self._note(ended=False) and self._noted(last.version)
 
     def _note(self, *, ended: bool) -> bytes:
         return json.dumps({"v": 1, "token": self.place.token, "ended": ended}).encode()

@@ -8,9 +8,10 @@ import pytest
 from aiozk import exc
 
 import aioelect
-from aioelect import LossReason, events
+from aioelect import LossReason, events, handover
 from aioelect.testing import jute
 from aioelect.testing.embedded import EmbeddedServer
+from aioelect.zookeeper.multi import commit as honest
 from tests import elections, refusals
 from tests.elections import MULTI, Connect, Contending, Intercept, Tape, expire, queue, soon
 
@@ -95,6 +96,27 @@ async def test_who_dies_while_it_waits_leaves_the_wait_to_the_next(
     await asyncio.wait([second.task])
     assert await queue(admin, path) == []
     assert len((await term(await connect(), path)).of(events.HandoverDelayed)) == 1
+
+
+async def test_who_leaves_before_the_answer_to_its_note_has_come_leaves_no_wait_to_the_next(
+    client: aioelect.Client, connect: Connect, admin: aioelect.Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was no body that might go on."""
+    written = asyncio.Event()
+
+    async def commit(*args: Any) -> Any:
+        outcome = await honest(*args)
+        if not written.is_set():
+            written.set()
+            await asyncio.Event().wait()
+        return outcome
+
+    monkeypatch.setattr(handover, "commit", commit)
+    first = Contending(client, path, "first", handover_delay=DELAY)
+    await soon(written.wait())
+    await first.leave()
+    assert (await note(admin, path))["ended"] is True
+    assert not (await term(await connect(), path)).of(events.HandoverDelayed)
 
 
 async def test_the_wait_counts_as_time_to_be_elected(
