@@ -155,11 +155,13 @@ class Leader:
             self._guard = self._session.world.watchdog.guard(self._ward, due)
 
     def _watch_anew(self) -> None:
-        """The deadline may have come nearer."""
-        if self._guard is not None:
-            self._guard.release()
-            self._watch_deadline()
-            self._stand_ready()
+        """The deadline may have come nearer, also for a body that is ending."""
+        if self._guard is None or self._void or (self._reason is not None and self._guard.is_over):
+            return
+        self._watch_deadline()
+        self._guard.release()
+        due = self._session.lease.deadline - self._candidate.drain
+        self._guard = self._session.world.watchdog.guard(self._ward, due, knows=self._reason is not None)
 
     def _elect(self) -> None:
         """The term begins."""

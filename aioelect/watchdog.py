@@ -104,9 +104,9 @@ class Guardian(Protocol):
     def start(self) -> None:
         """Makes ready what :meth:`guard` would otherwise wait for; idempotent."""
 
-    def guard(self, ward: Ward, due: float) -> Guard:
+    def guard(self, ward: Ward, due: float, *, knows: bool = False) -> Guard:
         """Guards ``ward`` until its guard is released, or it is overrun. ``due`` is when, on the watchdog's clock, it has no more
-        than its ``drain`` left, as things stand; perhaps in the past."""
+        than its ``drain`` left, as things stand; perhaps in the past. ``knows``: it is ending, and need not be woken for that."""
 
 
 # The rule
@@ -125,9 +125,9 @@ class Vigil:
 
     __slots__ = ("_expired", "_woken", "due")
 
-    def __init__(self, due: float) -> None:
+    def __init__(self, due: float, knows: bool = False) -> None:
         self.due = due
-        self._woken = False
+        self._woken = knows
         self._expired = False
 
     def expire(self, now: float, drain: float, deadline: float) -> None:
@@ -301,8 +301,8 @@ class Watchdog:
         """Starts the thread, unless it runs."""
         self._on_duty()
 
-    def guard(self, ward: Ward, due: float) -> Guard:
-        return (self._patrol or self._on_duty()).guard(ward, due)
+    def guard(self, ward: Ward, due: float, *, knows: bool = False) -> Guard:
+        return (self._patrol or self._on_duty()).guard(ward, due, knows)
 
     def close(self) -> None:
         """Ends the thread and all guards; the next guard starts another."""
@@ -365,8 +365,8 @@ class _Patrol:
             alarm.close()
             raise
 
-    def guard(self, ward: Ward, due: float) -> Guard:
-        guard = _Guard(self, ward, Vigil(due))
+    def guard(self, ward: Ward, due: float, knows: bool) -> Guard:
+        guard = _Guard(self, ward, Vigil(due, knows))
         with self._lock:
             self._schedule(guard)
         return guard
@@ -477,7 +477,7 @@ class NoWatchdog:
     def start(self) -> None:
         pass
 
-    def guard(self, ward: Ward, due: float) -> Guard:
+    def guard(self, ward: Ward, due: float, *, knows: bool = False) -> Guard:
         return self
 
     def release(self) -> None:

@@ -114,6 +114,24 @@ async def test_after_a_loss_that_no_clock_foresaw_the_body_has_its_time_to_drain
     assert reports.all[0].at - tape.of(events.Losing)[0].at >= 0.3
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_a_body_that_blocks_the_loop_while_it_ends_is_reported_also_after_a_resume(
+    connect: Connect, path: str, resumes: bool
+) -> None:
+    reports, tape = Reports(), Tape()
+    client = await connect(session_timeout=T)
+    async with aioelect.leadership(client, path, on_overrun=reports, on_event=tape) as leader:
+        leader.resign()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if resumes:
+                client.session.drop("by the test")
+                await tape.wait(events.Resumed)
+            block_until(reports.came)
+    assert len(reports.all) == 1
+
+
 async def test_closing_the_client_of_a_leader_that_is_cut_off_puts_no_overrun_off(
     connect: Connect, intercept: Intercept, path: str
 ) -> None:

@@ -143,6 +143,14 @@ def test_a_ward_without_time_to_unwind_is_woken_at_its_deadline() -> None:
     assert watch.look(10.0, 0.0, 0.0) is Act.OVERRUN
 
 
+@pytest.mark.parametrize("left", [0.5 * DRAIN, 0.1])
+def test_who_knows_that_it_is_ending_is_not_woken_and_overrun_at_its_deadline(left: float) -> None:
+    watch = Vigil(10.0 - DRAIN, knows=True)
+    assert watch.look(10.0 - left, left, DRAIN) is Act.NOTHING
+    assert watch.due == pytest.approx(10.0)
+    assert watch.look(10.0, 0.0, DRAIN) is Act.OVERRUN
+
+
 def test_an_expired_ward_is_overrun_a_drain_later_without_a_wake() -> None:
     watch = vigil()
     watch.expire(3.0, DRAIN, 10.0)
