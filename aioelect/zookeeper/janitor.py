@@ -98,7 +98,7 @@ class Janitor:
             elif isinstance(error, (ConnectionLoss, exc.SessionMoved)):  # asked again on the next connection
                 log.info("deletion of %r: %r", path, error)
             else:
-                log.warning("deletion of %r was refused (%r): tried again in %g s", path, error, pause)
+                log.warning("deletion of %r was refused (%s): tried again in %g s", path, error, pause)
                 await self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             error = await self._delete_if_ours(path, session_id)
