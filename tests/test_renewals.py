@@ -1,19 +1,25 @@
 """The stream of renewals: who renews, how often, and what it takes to stop."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from aiozk import ACL
 
 import aioelect
 from aioelect import Candidate, LossReason, events
+from aioelect.testing import jute
+from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import FaultProxy
-from tests import elections
+from tests import elections, refusals
 from tests.elections import MULTI, Connect, Intercept, T, Tape, contending, eventually, expire, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
+refuse = refusals.refuse
 
 
 @pytest.fixture
@@ -106,6 +112,55 @@ async def test_refused_renewal_passes_to_the_next_znode_at_once(proxy: FaultProx
         await tape.wait(events.Renewed, seen + 1)
         assert leader.is_leader
     await first.withdraw()
+
+
+async def test_znode_that_may_not_be_read_any_more_costs_no_other_election_its_proof(
+    proxy: FaultProxy, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    client, tape = await connect(proxy.hosts), Tape()
+    first = await Candidate.enter(client, f"{path}/first")
+    leader = await soon(first.wait_elected())
+    async with aioelect.leadership(client, f"{path}/second", on_event=tape) as second:
+        await admin.set_acl(leader.path, [ACL.make("world", "anyone", admin=True)], force=True)
+        seen = len(tape.of(events.Renewed))
+        await tape.wait(events.Renewed, seen + 3)
+        assert second.is_leader
+    await first.withdraw()
+
+
+async def test_znodes_that_may_not_be_read_are_renewed_with_no_more_often_than_others(
+    proxy: FaultProxy, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    client = await connect(proxy.hosts, session_timeout=4.0)
+    candidates = [await Candidate.enter(client, f"{path}/{number}") for number in range(2)]
+    leaders = [await soon(candidate.wait_elected()) for candidate in candidates]
+    for leader in leaders:
+        await admin.set_acl(leader.path, [ACL.make("world", "anyone", admin=True)], force=True)
+    await eventually(lambda: client.session.timing.tick_time == pytest.approx(0.2))
+    begun, before = time.monotonic(), renewals(proxy)
+    await eventually(lambda: renewals(proxy) >= before + 4)
+    assert time.monotonic() - begun > 2 * client.session.timing.renew_every
+    for candidate in candidates:
+        await candidate.withdraw()
+
+
+async def test_renewal_that_fails_when_nobody_waits_for_it_any_more_is_no_error_that_nobody_has_seen(
+    embedded: EmbeddedServer, refuse: refusals.Refuse, path: str
+) -> None:
+    unseen: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+    async with aioelect.connect(embedded.hosts, session_timeout=4.0, renew_every=0.5, tick_time=0.2) as client:
+        candidate = await Candidate.enter(client, path)
+        await soon(candidate.wait_elected())
+        refused = refuse(jute.Multi, refusals.THROTTLED)
+        client.renewals._renew()
+        (own,) = client.renewals._keepers
+        client.renewals.release(own)
+        await eventually(lambda: len(refused) == 1)
+        assert await client.exists(path)  # asked, and so answered, after the renewal
+        gc.collect()
+        await candidate.withdraw()
+    assert not unseen
 
 
 async def test_tick_of_the_server_is_learned_off_the_critical_path(connect: Connect, path: str) -> None:

@@ -25,8 +25,8 @@ class Renewals:
     """Renews while anybody keeps a znode here.
 
     A renewal checks one own ephemeral znode; that proves the session, and so the lease of all. A refused check says that the
-    znode is gone, and the next one is tried. Whoever has nothing to do about a proof is not told of it, so that a renewal costs
-    no more with thousands of leaders.
+    znode is gone, and the next one is tried at once; or that it may not be read any more, and the next renewal takes the next
+    one. Whoever has nothing to do about a proof is not told of it, so that a renewal costs no more with thousands of leaders.
     """
 
     def __init__(self, session: Session) -> None:
@@ -90,7 +90,10 @@ class Renewals:
         self._learn_tick(loop)
 
     def _answered(self, path: str, answer: asyncio.Future[Reply]) -> None:
-        if answer.cancelled() or not self._keepers:
+        if answer.cancelled():
+            return
+        answer.exception()  # seen, even if it does not matter any more
+        if not self._keepers:
             return
         try:
             reply = answer.result()
@@ -104,11 +107,10 @@ class Renewals:
                         self._told.pop(told, None)
         else:
             log.info("renewal with %r was refused: %r", path, verdict)
-            if isinstance(verdict, exc.NoNode):
-                if path in self._keepers:
-                    self._keepers[path] = self._keepers.pop(path)  # the next one's turn
-                if next(iter(self._keepers)) != path:
-                    self._renew()
+            if isinstance(verdict, (exc.NoNode, exc.NoAuth)) and path in self._keepers:
+                self._keepers[path] = self._keepers.pop(path)  # the next one's turn
+            if isinstance(verdict, exc.NoNode) and next(iter(self._keepers)) != path:
+                self._renew()
 
     def _learn_tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Asks each server once for its tickTime, off the critical path, unless the user has stated it."""
