@@ -39,6 +39,8 @@ class Servers:
         self._world = world
         self._terms = terms
         self._connected_to: Address | None = None
+        self._promising: tuple[Address, Address] | None = None
+        """The server, and its address, that :meth:`seek` has found: to be tried first, once."""
         self._troubles: dict[Address, str] = {}
         self._failures: list[Exception] = []
         """Of this round, one for each address, or name without any."""
@@ -64,6 +66,19 @@ class Servers:
             in_vain(delay)
             await asyncio.sleep(delay)
 
+    async def seek(self, attempt: Attempt, but: Address) -> None:
+        """Returns when an attempt has worked at another address than ``but``, where we are connected; the next :meth:`find`
+        begins there. Tries them all in each round, with pauses as in :meth:`find`, also before the first."""
+        fruitless = 0
+        while True:
+            fruitless += 1
+            await asyncio.sleep(self.delay(fruitless))
+            for server in self._begin_round():
+                address = await self._try(server, attempt, self._bound(fruitless), but=but)
+                if address is not None:
+                    self._promising = server, address
+                    return
+
     def _bound(self, fruitless: int) -> float:
         """Seconds for one attempt: short at first, so that a dead server costs little, then long enough for a slow one."""
         return min(FIRST_BOUND * 2.0 ** min(fruitless, 16), max(FIRST_BOUND, self._terms.timeout / 3))
@@ -75,26 +90,45 @@ class Servers:
 
     async def _round(self, attempt: Attempt, bound: float) -> bool:
         """Tries every server once, in random order, the one that we just lost last; whether one took us."""
-        servers = list(self.hosts.servers)
-        self._world.random.shuffle(servers)
-        servers.sort(key=lambda server: server == self._connected_to)
-        self._failures.clear()
+        (promising, first), self._promising = self._promising or (None, None), None
+        servers = self._begin_round()
+        servers.sort(key=lambda server: (server != promising, server == self._connected_to))
         for server in servers:
-            if await self._try(server, attempt, bound):
+            if await self._try(server, attempt, bound, first=first) is not None:
+                self._connected_to = server
+                self._troubles.clear()
                 return True
         return False
 
-    async def _try(self, server: Address, attempt: Attempt, bound: float) -> bool:
-        """Tries the addresses behind one host name, resolved afresh."""
+    def _begin_round(self) -> list[Address]:
+        """The servers, in random order."""
+        self._failures.clear()
+        servers = list(self.hosts.servers)
+        self._world.random.shuffle(servers)
+        return servers
+
+    async def _try(
+        self,
+        server: Address,
+        attempt: Attempt,
+        bound: float,
+        *,
+        first: Address | None = None,
+        but: Address | None = None,
+    ) -> Address | None:
+        """Tries the addresses behind one host name, resolved afresh, ``first`` before the others and ``but`` never; gives the one
+        where that has worked."""
         try:
             async with asyncio.timeout(bound):
                 addresses = await self._world.resolve(*server)
         except OSError as e:
             self._trouble(server, f"can't resolve the name ({e!r})", e)
-            return False
+            return None
         if not addresses:
             self._trouble(server, "the name has no address", OSError())
-        for address in addresses:
+        for address in sorted(addresses, key=lambda address: address != first):
+            if address == but:
+                continue
             try:
                 await attempt(address, server[0], bound)
             except AuthenticationFailed:
@@ -106,10 +140,8 @@ class Servers:
             except (OSError, exc.ZKError) as e:
                 self._trouble(server, e, e)
             else:
-                self._connected_to = server
-                self._troubles.clear()
-                return True
-        return False
+                return address
+        return None
 
     def _trouble(self, server: Address, why: object, error: Exception) -> None:
         log.info("no connection to %s: %s", format_address(server), why)

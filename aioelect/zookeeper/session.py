@@ -388,10 +388,31 @@ class Session:
             self._disconnected.clear()
             await self._servers.find(self._resume_or_open, self._in_vain)
             since = self.world.clock()
-            await self._disconnected.wait()
+            await self._stay()
             brief = brief + 1 if self.world.clock() - since < BRIEF else 0
             if brief > 1:
                 await asyncio.sleep(self._servers.delay(brief))
+
+    async def _stay(self) -> None:
+        """Returns when the connection has ended: by itself, or since it is to a read-only server and another one is not."""
+        if self.conn is None or not self.conn.read_only:
+            await self._disconnected.wait()
+            return
+        seeking = asyncio.create_task(self._seek_writable((self.conn.host, self.conn.port)), name="aioelect seek")
+        try:
+            await self._disconnected.wait()
+        finally:
+            seeking.cancel()
+            await asyncio.wait([seeking])
+
+    async def _seek_writable(self, but: Address) -> None:
+        async def inquire(address: Address, name: str, bound: float) -> None:
+            reply = await self._handshake.inquire(address, name, bound, self.requested_timeout)
+            if reply.read_only or reply.session_id == 0:
+                raise ConnectionLoss(*address, "it grants no session that can write", Executed.NO)
+
+        await self._servers.seek(inquire, but)
+        self.drop("it is read-only, and another server is not")
 
     def _in_vain(self, retry_in: float) -> None:
         self._observers.report(events.Unreachable, self.session_id, why=self._servers.troubles, retry_in=retry_in)

@@ -29,12 +29,16 @@ from aioelect import (
 )
 from aioelect import events as ev
 from aioelect.ports import Address, World, dial_tcp
+from aioelect.testing import embedded, jute
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import CREATE_SESSION, FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer, free_ports
+from aioelect.zookeeper import wire
+from aioelect.zookeeper.handshake import Handshake
+from aioelect.zookeeper.states import States
 from tests.conftest import Logged
 
-from .conftest import Open, Record, until, until_gone
+from .conftest import Open, Record, lead, until, until_gone
 
 T = 3.0
 CREATE2, EXISTS, SET_WATCHES, CLOSE = 15, 3, 101, -11
@@ -506,6 +510,69 @@ async def test_an_event_handler_that_fails_hinders_nobody(
     await until(lambda: client.session.conn is not first)
     assert await client.exists("/")
     assert "ZeroDivisionError" in caplog.text
+
+
+# Servers that are read-only
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The hosts of embedded servers that are read-only, as one without a quorum may be: to be filled by the test."""
+    hosts = set[str]()
+    connect, reply = embedded._Connection._connect, jute.connect_reply
+
+    def answer(self: embedded._Connection, request: jute.ConnectRequest) -> None:
+        if self._server.hosts not in hosts:
+            connect(self, request)
+        elif request.read_only:
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    jute, "connect_reply", lambda timeout, id, password, _: reply(timeout, id, password, True)
+                )
+                connect(self, request)
+        else:
+            self.close()
+
+    monkeypatch.setattr(embedded._Connection, "_connect", answer)
+    return hosts
+
+
+async def test_a_read_only_server_is_left_for_one_that_is_not(record: Record, read_only: set[str], path: str) -> None:
+    """For whoever wants to write, and would wait for ever. Of the others, that one is tried first."""
+    async with EmbeddedServer() as first, EmbeddedServer() as second, EmbeddedServer() as third:
+        hosts = [first.hosts, second.hosts, third.hosts]
+        read_only.update(hosts)
+        async with Client(",".join(hosts), session_timeout=T, allow_read_only=True, on_event=record) as client:
+            session, conn = client.session, client.session.conn
+            assert session.state.current_state == States.READ_ONLY
+            assert conn is not None
+            leading = asyncio.create_task(lead(client, path, Record()))
+            writable = next(server for server in (first, second, third) if server.hosts != conn.server)
+            read_only.remove(writable.hosts)
+            await asyncio.wait_for(leading, 10)
+            assert session.connected
+            assert list(writable.sessions) == [session.session_id]
+            assert [event.why for event in record.of(ev.Disconnected)] == ["it is read-only, and another server is not"]
+
+
+async def test_the_look_for_a_writable_server_is_bounded_in_rate_and_ends_with_the_client(
+    read_only: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inquiries = list[float]()
+    inquire = Handshake.inquire
+
+    async def count(self: Handshake, *arguments: Any) -> wire.ConnectReply:
+        inquiries.append(time.monotonic())
+        return await inquire(self, *arguments)
+
+    monkeypatch.setattr(Handshake, "inquire", count)
+    async with EmbeddedServer() as first, EmbeddedServer() as second:
+        read_only.update((first.hosts, second.hosts))
+        began = time.monotonic()
+        async with Client(f"{first.hosts},{second.hosts}", session_timeout=T, allow_read_only=True) as client:
+            await until(lambda: len(inquiries) == 5)
+            assert inquiries[-1] - began > (0.05 + 0.1 + 0.2 + 0.4 + 0.8) / 2
+            assert client.session.state.current_state == States.READ_ONLY
 
 
 # Watches
