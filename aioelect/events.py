@@ -188,7 +188,7 @@ class Unreachable(ClientEvent):
 
 @record
 class Expired(ClientEvent):
-    """ZooKeeper ended the session. The client opens a new one."""
+    """The session has ended. The client opens a new one."""
 
 
 @record

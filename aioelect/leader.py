@@ -115,8 +115,9 @@ class Leader:
 
         ``async with leader.transaction() as txn: txn.set("/config", b"1")``, then ``txn.results``. The server refuses it for
         a deposed leader, even after a pause that no clock saw. Raises ``Deposed``; ``TransactionRefused`` for an
-        operation of yours; ``OutcomeUnknown`` where the answer was lost, for it is never sent twice; and
-        ``ConnectionLoss`` where it was not executed. See ``aioelect.fencing`` for how.
+        operation of yours; ``OutcomeUnknown`` where the answer was lost, for it is never sent twice;
+        ``ConnectionLoss`` where it was not executed; and, as ``aiozk.exc``, what ZooKeeper has against the fence itself or
+        against any request. See ``aioelect.fencing`` for how.
         """
         return Transaction(self._commit)
 
