@@ -664,7 +664,7 @@ VICTIMS: dict[Victim, tuple[int, int]] = {
     creates: (1, 4),
     connects: (6, 25),
     closes: (1, 15),
-    asks_to_step_down: (10, 30),
+    asks_to_step_down: (9, 30),
     asks_to_hand_over: (11, 30),
     is_asked_to_hand_over: (5, 20),
     waits_out_a_handover_delay: (6, 35),

@@ -20,7 +20,7 @@ from aioelect.lease import Lease
 from aioelect.model import LossReason, Timing
 from aioelect.naming import Dialect, Queue
 from aioelect.succession import Succession
-from aioelect.zookeeper.folder import Place
+from aioelect.zookeeper.folder import Folder, Place
 from aioelect.zookeeper.renewals import Renewals
 from aioelect.zookeeper.session import Session
 
@@ -241,12 +241,10 @@ def _body_started_though_another_was_chosen() -> contextlib.AbstractContextManag
 
 
 def requests_not_watched() -> contextlib.AbstractContextManager[Any]:
-    def watch(self: Control) -> None:
-        if self._unlisten is None:
-            self._unlisten = lambda: None
-            self._read_anew()
+    def on_changed(self: Folder, callback: Callable[[str], object]) -> Callable[[], None]:
+        return lambda: None
 
-    return mock.patch.object(Control, "watch", watch)
+    return mock.patch.object(Folder, "on_changed", on_changed)
 
 
 def _request_left_behind() -> contextlib.AbstractContextManager[Any]:

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[Setting | None, Storm | None, int]] = {
     "nobody at k - 2 means that k - 1 leads": (None, None, 10),
     "deadline not watched": (None, None, 10),
     "term begun without time for the next proof": (COLD, cold_when_elected, 20),
-    "next proof not in time for the body's own drain": (COLD, cold_when_elected, 20),
+    "next proof not in time for the body's own drain": (COLD, cold_when_elected, 100),
     "next proof not in time for its answer": (FAR, cold_and_far, 20),
     "body started without a last look at the clock": (DRAIN, frozen_when_elected, 10),
     "body not cut short at its deadline": (DRAIN, thaw_before_the_deadline, 10),
