@@ -112,18 +112,25 @@ _HOW_TO_INSTALL: Final = (
 )
 
 
+_given: Final[set[int]] = set()
+"""Ports that this process was given: who got one may not listen yet, or not at this moment."""
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` different loopback ports, free at this moment."""
+    """`count` different loopback ports, free at this moment, and never given before as long as there are others."""
     with contextlib.ExitStack() as held:
         ports: list[int] = []
         while len(ports) < count:
             port = random.choice(_PORTS)
+            if port in _given and len(_given) < len(_PORTS) // 2:
+                continue
             sock = held.enter_context(socket.socket())
             try:
                 sock.bind(("127.0.0.1", port))
             except OSError:
                 continue
             ports.append(port)
+            _given.add(port)
         return ports
 
 

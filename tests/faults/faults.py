@@ -376,6 +376,8 @@ class Round:
     """Time without a leader: nobody was proven to lead."""
     unproven: float
     """The longest time between two renewals of the first leader."""
+    is_safe: bool
+    """Whether what went wrong, if anything, is a matter of time alone: nobody led beside another, or on after it was over."""
     problems: list[str]
     story: str
 
@@ -426,8 +428,10 @@ def _judge(scene: Scene, fault: Fault, again_by: float | None, problems: list[st
         problems.append(f"one takeover was due, {len(starts)} came")
     elif not fault.keeps and again_by is not None and starts[0] > again_by:
         problems.append(f"the next one led {starts[0] - again_by:.3f} s too late")
+    awakening: list[str] = []
     if not fault.keeps and any(thawed > began for _, thawed in scene.leader.halts):
-        problems += _look_at_awakening(scene.leader, terms, scene.token)
+        awakening = _look_at_awakening(scene.leader, terms, scene.token)
+        problems += awakening
     renewals = [said["at"] for said in scene.leader.since(began - 1, "Renewed") if said["token"] == scene.token]
     gaps = find_gaps([term for term in terms if term.token >= scene.token])
     return Round(
@@ -437,6 +441,7 @@ def _judge(scene: Scene, fault: Fault, again_by: float | None, problems: list[st
         losses=len(starts),
         gap=sum(end - start for start, end in gaps),
         unproven=max((later - earlier for earlier, later in pairwise(renewals)), default=0.0),
+        is_safe=not (overlaps or disorders or awakening),
         problems=problems,
         story=cast.story(began),
     )
