@@ -217,7 +217,8 @@ class _Body:
         if self._scope.__exit__(kind, error, traceback):
             error = None
         cancelled_by_others = self._cancelled and self._task.uncancel() > self._before
-        if cancelled_by_others and not isinstance(error, asyncio.CancelledError):
+        is_swallowed = cancelled_by_others and not isinstance(error, asyncio.CancelledError)
+        if is_swallowed and not self._scope.cancel_called:  # a scope may leave cancellations of its own on the count
             self._task.uncancel()  # the body took theirs for ours: both came as one
             self._task.cancel()
         loss = None
