@@ -167,7 +167,7 @@ async def test_a_change_costs_one_list_and_nothing_while_nobody_reads(
             for _ in range(5):
                 await client.create(f"{path}/n_", ephemeral=True, sequential=True)
                 await observer.exists(path)
-            assert await spent() == [EVENT, *[EXISTS] * 6]
+            assert sorted(await spent()) == [EVENT, *[EXISTS] * 6]  # the news may come just after the first of them
             meter.frames.clear()
             assert len((await soon(anext(standings))).contenders) == 8
             assert await spent() == [GET_CHILDREN, *[GET_DATA] * 5, EXISTS]
