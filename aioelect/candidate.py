@@ -235,9 +235,8 @@ class Candidate:
         interrupted: asyncio.CancelledError | None = None
         if self._leaving is not None and self._withdrawing is None:
             try:
-                await linger(
-                    self._leaving, self._leave_until
-                )  # nothing else is done: servers and the next leader need CPUs
+                # Nothing else is done meanwhile: servers and the next leader need CPUs.
+                await linger(self._leaving, self._leave_until)
             except asyncio.CancelledError as e:
                 interrupted = e
         if self._withdrawing is None:

@@ -152,8 +152,12 @@ class Leader:
         if self._timer is None:
             self._watch_deadline()
         if self._timer is not None and (self._guard is None or self._guard.is_over):
-            due = self._session.lease.deadline - self._candidate.drain
-            self._guard = self._session.world.watchdog.guard(self._ward, due)
+            self._have_guarded()
+
+    def _have_guarded(self) -> None:
+        """The watchdog guards it, in place of what it did before, until the deadline as it stands now."""
+        due = self._session.lease.deadline - self._candidate.drain
+        self._guard = self._session.world.watchdog.guard(self._ward, due, knows=self._reason is not None)
 
     def _watch_anew(self) -> None:
         """The deadline may have come nearer, also for a body that is ending."""
@@ -161,8 +165,7 @@ class Leader:
             return
         self._watch_deadline()
         self._guard.release()
-        due = self._session.lease.deadline - self._candidate.drain
-        self._guard = self._session.world.watchdog.guard(self._ward, due, knows=self._reason is not None)
+        self._have_guarded()
 
     def _elect(self) -> None:
         """The term begins."""
@@ -266,8 +269,7 @@ class _Ward:
         if leader._finished or not leader._begun:  # since a moment ago, or not yet
             return
         if leader.remaining() > 0:  # it has just begun, with a new proof
-            due = leader._session.lease.deadline - self.drain
-            leader._guard = leader._session.world.watchdog.guard(self, due)
+            leader._have_guarded()
             return
         overrun = events.Overrun(
             at=leader._session.world.monotonic(),

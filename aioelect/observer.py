@@ -132,7 +132,7 @@ class Standings:
             if self._stopped:
                 raise StopAsyncIteration
             self._stale.clear()
-            self._unlisten = self._folder.on_changed(self._changed)
+            self._unlisten = self._folder.on_changed(lambda _: self._outdate())
             try:
                 standing = await self._reader.read(await self._folder.list_and_watch())
             except BaseException:
@@ -141,9 +141,6 @@ class Standings:
             if standing != self._last:
                 self._last = standing
                 return standing
-
-    def _changed(self, path: str) -> None:
-        self._outdate()
 
     def _outdate(self) -> None:
         """What was read, or is being read, is not the newest: the next read begins to listen before it asks."""

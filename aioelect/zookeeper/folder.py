@@ -99,9 +99,8 @@ class Folder:
                 stat = reply.record.stat
                 return Place(_name_of(reply.record.path), stat.created_zxid, session_id)
             except exc.NoNode:
-                with contextlib.suppress(
-                    ConnectionLoss, exc.NoNode
-                ):  # then the next round tries again, once there are servers
+                # Where that fails, for want of servers or of a parent, the next round tries again.
+                with contextlib.suppress(ConnectionLoss, exc.NoNode):
                     await self._client.ensure_container(self.path, self.acl)
             except SessionExpired:
                 continue
