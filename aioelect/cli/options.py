@@ -11,7 +11,7 @@ import click
 from aioelect.cli.text import clean
 from aioelect.naming import check_path
 from aioelect.testing.cluster import Cluster
-from aioelect.testing.jute import Code
+from aioelect.testing.jute import Code, code_of
 from aioelect.zookeeper.hosts import Hosts
 
 __all__ = [
@@ -117,6 +117,6 @@ def make_cluster(hosts: str, **identity: Any) -> Cluster:
 
 def tell_error(command: str, error: Exception) -> None:
     """One line on stderr, with what to do about it if that can be told."""
-    is_refused = getattr(error, "error_code", None) == Code.NO_AUTH  # as aiozk notes what a server has answered
+    is_refused = code_of(error) == Code.NO_AUTH
     hint = ": what is there is protected, give its credentials (--user or --cert)" if is_refused else ""
     click.echo(f"aioelect {command}: {clean(str(error))}{hint}", err=True)

@@ -16,7 +16,7 @@ from aioelect.naming import check_path
 from aioelect.testing.chroot import ChrootMissing, check_chroot
 from aioelect.testing.cluster import Cluster
 from aioelect.testing.contender import Part
-from aioelect.testing.jute import Code
+from aioelect.testing.jute import Code, code_of
 from aioelect.testing.process import ContenderProcess
 
 __all__ = ["FailoverMeter", "MeasurementFailed"]
@@ -219,7 +219,7 @@ class FailoverMeter:
         try:
             await client.create(folder, self._mark, container=True)
         except ZooKeeperError as e:
-            if _code(e) == Code.NODE_EXISTS:
+            if code_of(e) == Code.NODE_EXISTS:
                 raise self._taken() from None
             raise
         await client.create(f"{folder}/write", ephemeral=True)
@@ -234,7 +234,7 @@ class FailoverMeter:
         try:
             return await self._client.get_data(self.folder) == self._mark
         except ZooKeeperError as e:
-            if _code(e) in (Code.NO_NODE, Code.NO_AUTH):  # what we make we may read
+            if code_of(e) in (Code.NO_NODE, Code.NO_AUTH):  # what we make we may read
                 return False
             raise
 
@@ -248,11 +248,6 @@ class FailoverMeter:
             raise MeasurementFailed(
                 f"{self.folder} could not be removed ({type(e).__name__}: {e}): delete it when the servers can be reached"
             ) from e
-
-
-def _code(error: Exception) -> int | None:
-    """What a server has answered, as aiozk notes it; None where it has not answered."""
-    return getattr(error, "error_code", None)
 
 
 class _Player:

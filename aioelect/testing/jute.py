@@ -95,6 +95,11 @@ class Code(IntEnum):
     NO_WATCHER = -121
 
 
+def code_of(error: Exception) -> int | None:
+    """What a server has answered, as aiozk notes it in its errors; None where ``error`` is no answer."""
+    return getattr(error, "error_code", None)
+
+
 class EventType(IntEnum):
     """``Watcher.Event.EventType``."""
 
