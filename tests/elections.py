@@ -81,6 +81,12 @@ def is_settled(client: aioelect.Client) -> bool:
     return not any(dependent._errands for dependent in client.dependents if isinstance(dependent, aioelect.Candidate))
 
 
+def knows_requests(client: aioelect.Client) -> bool:
+    """Whether the client's contenders have read what is asked of the leader."""
+    candidates = [dependent for dependent in client.dependents if isinstance(dependent, aioelect.Candidate)]
+    return all(candidate._succession._control.is_known for candidate in candidates)
+
+
 async def queue(client: aioelect.Client, path: str) -> list[str]:
     """The names of contenders in an election folder, in order."""
     try:

@@ -11,7 +11,7 @@ import pytest
 from aioelect.testing import embedded, jute
 from aioelect.testing.datatree import Refused
 
-__all__ = ["NOT_READ_ONLY", "SESSION_EXPIRED", "THROTTLED", "Deny", "ReadOnly", "Refuse", "deny", "read_only", "refuse"]
+__all__ = ["NOT_READ_ONLY", "SESSION_EXPIRED", "THROTTLED", "Deny", "Refuse", "deny", "read_only", "refuse"]
 
 
 class Code(IntEnum):
@@ -66,30 +66,36 @@ def deny(monkeypatch: pytest.MonkeyPatch) -> Deny:
     return lambda: monkeypatch.setattr(embedded._Connection, "_authenticate", refuse)
 
 
-ReadOnly = Callable[[bool], None]
-"""Whether servers are cut off from the others, from this call on: to new connections they say so, and they refuse writes."""
-
 WRITES = (jute.Create, jute.Delete, jute.SetData, jute.SetACL, jute.Multi, jute.Sync)
 
 
 @pytest.fixture
-def read_only(monkeypatch: pytest.MonkeyPatch) -> ReadOnly:
-    """For tests on the embedded server. Clients have to allow it, and to be dropped."""
-    is_so = False
-    perform, reply = embedded._Connection._perform, jute.connect_reply
+def read_only(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The hosts of embedded servers that are read-only, as one without a quorum may be: to be filled and emptied by the test.
+
+    They refuse writes at once, and say what they are to new connections, which have to allow it.
+    """
+    hosts = set[str]()
+    connection = embedded._Connection
+    connect, perform, reply = connection._connect, connection._perform, jute.connect_reply
+
+    def answer(self: Any, request: jute.ConnectRequest) -> None:
+        if self._server.hosts not in hosts:
+            connect(self, request)
+        elif request.read_only:
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    jute, "connect_reply", lambda timeout, id, password, _: reply(timeout, id, password, True)
+                )
+                connect(self, request)
+        else:
+            self.close()
 
     def refuse_writes(self: Any, session: Any, request: jute.Request) -> bytes:
-        if is_so and isinstance(request, WRITES):
+        if self._server.hosts in hosts and isinstance(request, WRITES):
             raise Refused(NOT_READ_ONLY, "")
         return perform(self, session, request)
 
-    def reply_so(timeout: int, session_id: int, password: bytes, _: bool | None) -> bytes:
-        return reply(timeout, session_id, password, is_so)
-
-    def switch(to: bool) -> None:
-        nonlocal is_so
-        is_so = to
-
-    monkeypatch.setattr(embedded._Connection, "_perform", refuse_writes)
-    monkeypatch.setattr(jute, "connect_reply", reply_so)
-    return switch
+    monkeypatch.setattr(connection, "_connect", answer)
+    monkeypatch.setattr(connection, "_perform", refuse_writes)
+    return hosts

@@ -12,7 +12,7 @@ from aiozk import exc
 import aioelect
 from aioelect import Digest
 from tests import elections
-from tests.elections import Connect, contending, eventually, queue, soon
+from tests.elections import Connect, contending, eventually, knows_requests, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -179,13 +179,9 @@ async def test_requests_from_a_folder_that_others_may_write_to_are_not_followed(
         await stranger.ensure_path(f"{path}-control")
         await stranger.create(f"{path}-control/step-down-{leader.token:016x}-", ephemeral=True, sequential=True)
         await eventually(lambda: "are not followed" in caplog.text)
-        await eventually(lambda: _has_read(app))
+        await eventually(lambda: knows_requests(app))
         leader.check()
         await asyncio.sleep(0)
-
-
-def _has_read(client: aioelect.Client) -> bool:
-    return all(candidate._succession._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
 
 
 async def test_a_fence_that_others_may_write_to_is_refused(

@@ -152,7 +152,7 @@ async def test_a_deletion_that_is_forbidden_is_not_confirmed(
 
 
 async def test_who_looks_for_its_znode_waits_for_a_server_that_takes_writes(
-    embedded: EmbeddedServer, read_only: refusals.ReadOnly, path: str
+    embedded: EmbeddedServer, read_only: set[str], path: str
 ) -> None:
     """Only such a one can be told to catch up before it says what there is."""
     async with (
@@ -164,11 +164,11 @@ async def test_who_looks_for_its_znode_waits_for_a_server_that_takes_writes(
         lost = proxy.lose_reply(CREATE)
         entering = asyncio.create_task(Folder(client, path).enter("n_", payload, "nonce"))
         await soon(lost.wait())
-        read_only(True)
+        read_only.add(embedded.hosts)
         await eventually(lambda: bool(client.session.state.current_state == States.READ_ONLY))
         made = await queue(client, path)
         assert not entering.done()
-        read_only(False)
+        read_only.clear()
         client.session.drop("by the test")
         assert [(await soon(entering)).name] == made
 

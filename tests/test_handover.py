@@ -11,7 +11,7 @@ import aioelect
 from aioelect import LossReason, events, handover
 from aioelect.testing import jute
 from aioelect.testing.embedded import EmbeddedServer
-from aioelect.zookeeper.multi import commit as honest
+from aioelect.zookeeper import multi
 from tests import elections, refusals
 from tests.elections import MULTI, Connect, Contending, Intercept, Tape, expire, queue, soon
 
@@ -105,7 +105,7 @@ async def test_who_leaves_before_the_answer_to_its_note_has_come_leaves_no_wait_
     written = asyncio.Event()
 
     async def commit(*args: Any) -> Any:
-        outcome = await honest(*args)
+        outcome = await multi.commit(*args)
         if not written.is_set():
             written.set()
             await asyncio.Event().wait()

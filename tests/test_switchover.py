@@ -9,7 +9,7 @@ import aioelect
 from aioelect import LossReason, events
 from aioelect.control import Request
 from tests import elections
-from tests.elections import Connect, Contending, Intercept, contending, eventually, queue, soon
+from tests.elections import Connect, Contending, Intercept, contending, eventually, knows_requests, queue, soon
 
 admin, client, connect = elections.admin, elections.client, elections.connect
 embedded, hosts, intercept = elections.embedded, elections.hosts, elections.intercept
@@ -110,13 +110,8 @@ async def test_a_request_that_names_another_token_does_nothing(
         await ask(admin, path, Request(leader.token + 1, "n_0000000000"))
         await admin.create(f"{path}-control/n_0000000007")
         await admin.create(f"{path}-control/step-down-now-0000000001")
-        await eventually(lambda: _knows(client))
+        await eventually(lambda: knows_requests(client))
         leader.check()
-
-
-def _knows(client: aioelect.Client) -> bool:
-    """Whether what the control folder holds has been read."""
-    return all(candidate._succession._control.is_known for candidate in client.dependents)  # type: ignore[attr-defined]
 
 
 async def test_a_leader_misses_no_request_of_many_that_come_while_it_reads_others(
@@ -231,7 +226,7 @@ async def test_a_leader_does_not_step_down_for_somebody_who_has_left(
 ) -> None:
     async with aioelect.leadership(client, path) as leader:
         await ask(admin, path, Request(leader.token, "n_0000000099"))
-        await eventually(lambda: _knows(client))
+        await eventually(lambda: knows_requests(client))
         leader.check()
         assert leader.remaining() > 0
 

@@ -128,17 +128,17 @@ async def test_a_deletion_that_a_server_refuses_for_a_moment_is_repeated(
 
 
 async def test_a_deletion_waits_for_a_server_that_takes_writes(
-    embedded: EmbeddedServer, read_only: refusals.ReadOnly, path: str
+    embedded: EmbeddedServer, read_only: set[str], path: str
 ) -> None:
     async with Client(embedded.hosts, session_timeout=3.0, allow_read_only=True) as client:
         session_id = await make(client, path)
-        read_only(True)
+        read_only.add(embedded.hosts)
         client.session.drop("by the test")
         await until(lambda: client.session.state.current_state == States.READ_ONLY)
         deleting = asyncio.create_task(client.janitor.delete(path, session_id))
         assert await client.exists(path)  # whatever was asked before was answered
         assert not deleting.done()
-        read_only(False)
+        read_only.clear()
         client.session.drop("by the test")
         await asyncio.wait_for(deleting, 20)
         assert not await client.exists(path)

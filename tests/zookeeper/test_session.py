@@ -29,18 +29,19 @@ from aioelect import (
 )
 from aioelect import events as ev
 from aioelect.ports import Address, World, dial_tcp
-from aioelect.testing import embedded, jute
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import CREATE_SESSION, FaultProxy
 from aioelect.testing.zookeeper import ZooKeeperEnsemble, ZooKeeperServer, free_ports
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.handshake import Handshake
 from aioelect.zookeeper.states import States
+from tests import refusals
 from tests.conftest import Logged
 
 from .conftest import Open, Record, lead, until, until_gone
 
 T = 3.0
+read_only = refusals.read_only
 CREATE2, EXISTS, SET_WATCHES, CLOSE = 15, 3, 101, -11
 CREATED, DELETED = protocol.WatchEvent.CREATED, protocol.WatchEvent.DELETED
 DATA_CHANGED, CHILDREN_CHANGED = protocol.WatchEvent.DATA_CHANGED, protocol.WatchEvent.CHILDREN_CHANGED
@@ -513,28 +514,6 @@ async def test_an_event_handler_that_fails_hinders_nobody(
 
 
 # Servers that are read-only
-
-
-@pytest.fixture
-def read_only(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The hosts of embedded servers that are read-only, as one without a quorum may be: to be filled by the test."""
-    hosts = set[str]()
-    connect, reply = embedded._Connection._connect, jute.connect_reply
-
-    def answer(self: embedded._Connection, request: jute.ConnectRequest) -> None:
-        if self._server.hosts not in hosts:
-            connect(self, request)
-        elif request.read_only:
-            with monkeypatch.context() as patch:
-                patch.setattr(
-                    jute, "connect_reply", lambda timeout, id, password, _: reply(timeout, id, password, True)
-                )
-                connect(self, request)
-        else:
-            self.close()
-
-    monkeypatch.setattr(embedded._Connection, "_connect", answer)
-    return hosts
 
 
 async def test_a_read_only_server_is_left_for_one_that_is_not(record: Record, read_only: set[str], path: str) -> None:
