@@ -170,17 +170,18 @@ class Connection(asyncio.Protocol):
 
         A future that is cancelled is forgotten when its reply comes.
         """
-        future: asyncio.Future[Reply] = asyncio.Future(loop=self._loop)
+        future: asyncio.Future[Reply]
         if self.why_ended is not None:
+            future = asyncio.Future(loop=self._loop)
             future.set_exception(self._loss(Executed.NO))
             return future
         if request.special_xid is not None:
             xid = request.special_xid
-        payload = wire.frame(request.serialize(xid))
-        pending = _Pending(xid, request, self._clock(), future)
-        (self._auths if xid == wire.AUTH_XID else self._pending).append(pending)
+        sent = self._clock()
+        self._write(wire.frame(request.serialize(xid)), sent)  # first of all: no answer comes in this turn of the loop
+        future = asyncio.Future(loop=self._loop)
+        self._queue(xid).append(_Pending(xid, request, sent, future))
         self._watches += wire.watches_asked(request)
-        self._write(payload, pending.sent)
         return future
 
     def ping(self) -> None:
@@ -193,7 +194,7 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes, now: float) -> None:
         assert self._transport is not None  # noqa: S101  # dialled before anyone holds it
         self.last_sent = now
-        if not self._unwritten and len(self._pending) <= FEW:
+        if not self._unwritten and len(self._pending) < FEW:
             self._transport.write(data)
             return
         if not self._unwritten:

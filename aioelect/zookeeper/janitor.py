@@ -57,7 +57,7 @@ class Janitor:
         key = (session_id, path)
         gone = self._going.get(key)
         if gone is None:
-            asked = self._session.submit(wire.DeleteRequest(path), session_id) if self._session.started else None
+            asked = self._session.submit(wire.DeleteRequest(path), session_id) if self._session.state.started else None
             gone = self._going[key] = asyncio.get_running_loop().create_future()
             gone.add_done_callback(lambda _: self._going.pop(key))
             if asked is not None:
