@@ -28,6 +28,7 @@ Every entry into the queue has a number, and answers that belong to an earlier e
 
 from __future__ import annotations
 
+import copy
 import enum
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -312,6 +313,11 @@ class Candidacy:
             if self.state not in allowed:
                 raise AssertionError(f"{before} went to {self.state} on {event}")
         return commands
+
+    def foresee(self, event: Event) -> tuple[Candidacy, list[Command]]:
+        """What it would be after ``event``, and what it would say; it stays as it is."""
+        then = copy.copy(self)
+        return then, then.receive([event])
 
     def _urgency(self, event: Event) -> int:
         """The session's end, which takes the znode along, comes before the znode's, and both before all else."""

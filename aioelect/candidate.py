@@ -11,7 +11,8 @@ import dataclasses
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -127,7 +128,7 @@ class Candidate:
         self._machine = candidacy.Candidacy(NATIVE)
         self._place: Place | None = None
         self._errands = Errands(self._fail)
-        self._lookout = Lookout(self.folder, self._errands, self._post, self._post_at_once, self._is_alive)
+        self._lookout = Lookout(self.folder, self._errands, self._post, self._is_alive)
         self._succession = Succession(
             self, self.folder, drain, self._errands, elected=self._elected, passed_over=self._passed_over
         )
@@ -310,13 +311,13 @@ class Candidate:
         while not condition():
             await self._next_change()
 
-    async def _next_change(self) -> None:
-        """Raises what has ended the candidacy, if it is over."""
+    def _next_change(self) -> Coroutine[Any, Any, None]:
+        """As :meth:`_change`. Raises what has ended the candidacy, if it is over."""
         if self._failure is not None:
             raise self._failure
         if self._departed:
             raise ClientClosed(f"{self!r} has withdrawn: make another Candidate to contend again")
-        await self._change()
+        return self._change()
 
     async def _change(self) -> None:
         """Returns at the next :meth:`_wake`. (As with an ``asyncio.Event``, which takes three quarters of a kilobyte.)"""
@@ -366,12 +367,6 @@ class Candidate:
             self._trigger = self.session.world.monotonic()
         self._inbox.append(event)
 
-    def _post_at_once(self, event: candidacy.Deleted) -> None:
-        """As :meth:`_post`, without waiting for a turn."""
-        self._trigger = self.session.world.monotonic()
-        self._inbox.append(event)
-        self._pump()
-
     def _pump(self) -> None:
         batch, self._inbox = self._inbox, []
         if self._departed:
@@ -387,8 +382,22 @@ class Candidate:
             self._fail(e)
         if self._machine.predecessor is None:
             self._lookout.forget_predecessor()
-        elif self._machine.state is candidacy.State.NEXT:
-            self._lookout.expect(self._machine.predecessor)
+        elif self._machine.state is candidacy.State.NEXT and not self._lookout.is_expecting:
+            foreseen = self._machine.foresee(candidacy.Deleted(self._machine.predecessor))
+            self._lookout.expect(self._machine.predecessor, partial(self._succeed, *foreseen))
+
+    def _succeed(self, machine: candidacy.Candidacy, commands: list[candidacy.Command]) -> None:
+        """The predecessor is gone, and it was foreseen what follows from that: leads. The rest can wait until the body has begun,
+        when the event has made its way to :meth:`_pump`."""
+        if self._inbox or self._departed:
+            return  # the rule has to see all that came together
+        self._trigger = self.session.world.monotonic()
+        self._machine = machine
+        lead, *self._outbox = commands
+        try:
+            self._perform(lead)
+        except Exception as e:
+            self._fail(e)
 
     def _perform(self, command: candidacy.Command) -> None:
         match command:

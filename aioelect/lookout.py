@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 from aioelect import candidacy
 from aioelect.errands import Errands
@@ -15,8 +14,7 @@ __all__ = ["Lookout"]
 class Lookout:
     """Brings the answers, and what the watches tell, back as the events of ``candidacy``.
 
-    ``tell`` takes such an event, and ``tell_at_once`` the one that makes a leader. ``is_alive`` says of a name whether a
-    candidate of this client may stand behind it.
+    ``tell`` takes such an event. ``is_alive`` says of a name whether a candidate of this client may stand behind it.
     """
 
     __slots__ = (
@@ -24,7 +22,6 @@ class Lookout:
         "_folder",
         "_is_alive",
         "_tell",
-        "_tell_at_once",
         "_unexpect",
         "_unwatch_own",
         "_unwatch_predecessor",
@@ -35,13 +32,11 @@ class Lookout:
         folder: Folder,
         errands: Errands,
         tell: Callable[[candidacy.Event], object],
-        tell_at_once: Callable[[candidacy.Deleted], object],
         is_alive: Callable[[str], bool],
     ) -> None:
         self._folder = folder
         self._errands = errands
         self._tell = tell
-        self._tell_at_once = tell_at_once
         self._is_alive = is_alive
         self._unwatch_own: Callable[[], None] | None = None
         self._unwatch_predecessor: Callable[[], None] | None = None
@@ -92,12 +87,15 @@ class Lookout:
     async def _look_ahead(self, entry: int, name: str, place: Place) -> None:
         self._tell(candidacy.AheadSeen(entry, name, await self._folder.holds(name, place.session_id)))
 
-    def expect(self, predecessor: str) -> None:
-        """To the next in line the predecessor's deletion is all that is missing: nobody leads until it is known, so it is told
-        before all that can wait, the watch's own callback included."""
-        if self._unexpect is None:
-            news = partial(self._tell_at_once, candidacy.Deleted(predecessor))
-            self._unexpect = self._folder.on_deleted_alone(predecessor, news)
+    @property
+    def is_expecting(self) -> bool:
+        """Whether :meth:`expect` has been called for the predecessor."""
+        return self._unexpect is not None
+
+    def expect(self, predecessor: str, succeed: Callable[[], object]) -> None:
+        """To the next in line the predecessor's deletion is all that is missing: nobody leads until it is known. So ``succeed``
+        is called before all that can wait; that event itself follows a turn of the event loop later, like any other."""
+        self._unexpect = self._folder.on_deleted_alone(predecessor, succeed)
 
     def _own_deleted(self, name: str) -> None:
         self.forget_own()  # at once, or the watch would be set anew, on a name that never comes back

@@ -435,6 +435,21 @@ def test_a_predecessor_deleted_together_with_the_own_znode_makes_no_leader(gone:
     assert candidacy.receive([OWN_MISSING]) == [LOST, Create(2)]
 
 
+def test_what_was_foreseen_holds_for_as_long_as_a_contender_is_next_in_line() -> None:
+    for path in (NEXT, NEXT_TO_ZERO):
+        candidacy = after(*path)
+        assert candidacy.state is State.NEXT
+        assert candidacy.predecessor is not None
+        then, commands = candidacy.foresee(Deleted(candidacy.predecessor))
+        assert commands == [Lead(), ListFolder(1)]
+        for event in EVENTS:
+            candidacy = after(*path, event)
+            if candidacy.state is State.NEXT:
+                assert candidacy.predecessor is not None
+                later, still = candidacy.foresee(Deleted(candidacy.predecessor))
+                assert (vars(later), still) == (vars(then), commands)
+
+
 def test_next_in_line_means_that_both_watches_are_set() -> None:
     before = (*PLACING, SECOND, PredecessorSeen(1, B, Occupant.CONTENDER))
     assert after(*before).state is State.PLACING
@@ -780,6 +795,16 @@ def test_transition(case: Case) -> None:
     before = candidacy.state
     candidacy.receive([event])
     assert (before, type(event), candidacy.state) == case
+
+
+@pytest.mark.parametrize("case", WITNESSES, ids=name_of)
+def test_what_is_foreseen_comes_about(case: Case) -> None:
+    path, event = WITNESSES[case]
+    candidacy, same = after(*path), after(*path)
+    then, commands = candidacy.foresee(event)
+    assert vars(candidacy) == vars(same)
+    assert candidacy.receive([event]) == commands
+    assert vars(candidacy) == vars(then)
 
 
 def test_every_transition_of_the_table_is_taken() -> None:

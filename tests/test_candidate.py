@@ -9,10 +9,12 @@ from aiozk import ACL
 import aioelect
 from aioelect import Candidate, LossReason, candidacy, events
 from aioelect.naming import ZnodeData
+from aioelect.succession import Succession
 from aioelect.testing import jute
 from aioelect.testing.embedded import EmbeddedServer
 from aioelect.testing.proxy import FaultProxy, Request
-from aioelect.zookeeper.folder import Folder
+from aioelect.zookeeper import wire
+from aioelect.zookeeper.folder import Folder, Place
 from aioelect.zookeeper.states import States
 from tests import elections, refusals
 from tests.elections import (
@@ -25,6 +27,7 @@ from tests.elections import (
     contending,
     eventually,
     expire,
+    is_settled,
     queue,
     soon,
 )
@@ -353,6 +356,85 @@ async def test_a_term_that_ended_before_somebody_came_for_it_is_not_handed_out(
     assert leader.token > elected.token
     leader.check()
     await candidate.withdraw()
+
+
+# The next in line, when the news is all that has arrived
+
+
+def tell_deleted(client: aioelect.Client, path: str) -> None:
+    """A packet that says so arrives."""
+    assert client.session.conn is not None
+    client.session.conn.data_received(wire.deletion_event(path))
+
+
+async def next_in_line(client: aioelect.Client, path: str, tape: Tape) -> Candidate:
+    """Behind a znode that stays."""
+    candidate = await Candidate.enter(client, path, on_event=tape)
+    await tape.wait(events.NextInLine)
+    await eventually(lambda: is_settled(client))
+    return candidate
+
+
+async def test_the_next_in_line_is_elected_before_the_event_is_read(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    before = f"{path}/{await plant(admin, path, 'n_')}"
+    candidate = await next_in_line(client, path, tape)
+    tell_deleted(client, before)
+    assert tape.names[-1] == "Elected"
+    leader = await soon(candidate.wait_elected())
+    await eventually(lambda: is_settled(client))
+    leader.check()
+    assert tape.names.count("Elected") == 1
+    await candidate.withdraw()
+
+
+async def test_the_next_in_line_whose_own_end_came_just_before_does_not_lead(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    """Both in one turn of the event loop, and nobody has looked at the first."""
+    tape = Tape()
+    before = f"{path}/{await plant(admin, path, 'n_')}"
+    candidate = await next_in_line(client, path, tape)
+    place = candidate._place
+    assert place is not None
+    tell_deleted(client, f"{path}/{place.name}")
+    tell_deleted(client, before)
+    await tape.wait(events.Lost)
+    assert "Elected" not in tape.names
+    await candidate.withdraw()
+
+
+async def test_who_leaves_is_not_elected_by_news_that_come_meanwhile(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    before = f"{path}/{await plant(admin, path, 'n_')}"
+    candidate = await next_in_line(client, path, tape)
+    candidate.depart()
+    tell_deleted(client, before)
+    await candidate.withdraw()
+    assert "Elected" not in tape.names
+    assert "gone" in repr(candidate)
+
+
+async def test_an_election_that_fails_ends_the_candidacy_and_not_the_connection(
+    client: aioelect.Client, admin: aioelect.Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = f"{path}/{await plant(admin, path, 'n_')}"
+    candidate = await next_in_line(client, path, Tape())
+    connection = client.session.conn
+
+    def fail(self: Succession, place: Place) -> None:
+        raise RuntimeError("by the test")
+
+    monkeypatch.setattr(Succession, "claim", fail)
+    tell_deleted(client, before)
+    with pytest.raises(RuntimeError, match="by the test"):
+        await soon(candidate.wait_elected())
+    await candidate.withdraw()
+    assert client.session.conn is connection
 
 
 # Strangers in the folder
