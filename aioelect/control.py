@@ -104,13 +104,7 @@ class Control:
 
     def look_again(self) -> None:
         """Whether those who were chosen still stand in the queue is what no watch tells."""
-        if self.requests:
-            self._read_anew()
-
-    @property
-    def is_known(self) -> bool:
-        """Whether nothing has been asked for that we don't know."""
-        return self.requests is not None
+        self._read_anew()
 
     def deposes(self, token: int) -> bool:
         """Whether the leader with this token was asked to step down."""

@@ -170,7 +170,6 @@ class Leader:
     def _elect(self) -> None:
         """The term begins."""
         self.since = self._session.world.monotonic()
-        self._stand_ready()
 
     def _begin(self) -> None:
         """Somebody acts on it from now on."""

@@ -99,9 +99,11 @@ class Succession:
 
     def claim(self, place: Place) -> None:
         """Nobody is before us: leads as soon as nothing speaks against it."""
-        self.stand_by(place)
+        if self._heir is None:
+            self.stand_by(place)
         self._claimed = True
-        self._control.look_again()
+        if self._control.requests:
+            self._control.look_again()
         self._lead_if_clear()
 
     def bar(self) -> None:
@@ -122,7 +124,7 @@ class Succession:
         self.release_lease()
 
     def _lead_if_clear(self) -> None:
-        if not self._claimed or self.leader is not None or self._barred or not self._control.is_known:
+        if not self._claimed or self.leader is not None or self._barred or self._control.requests is None:
             return
         heir, place, control = self._heir, self._place, self._control
         assert heir is not None and place is not None  # noqa: S101, PT018  # it stands by

@@ -84,7 +84,7 @@ def is_settled(client: aioelect.Client) -> bool:
 def knows_requests(client: aioelect.Client) -> bool:
     """Whether the client's contenders have read what is asked of the leader."""
     candidates = [dependent for dependent in client.dependents if isinstance(dependent, aioelect.Candidate)]
-    return all(candidate._succession._control.is_known for candidate in candidates)
+    return all(candidate._succession._control.requests is not None for candidate in candidates)
 
 
 async def queue(client: aioelect.Client, path: str) -> list[str]:

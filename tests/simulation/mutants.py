@@ -230,7 +230,13 @@ def _request_taken_for_anybodys() -> contextlib.AbstractContextManager[Any]:
 
 
 def requests_not_looked_at_before_leading() -> contextlib.AbstractContextManager[Any]:
-    return mock.patch.object(Control, "is_known", True)
+    read_anew = Control._read_anew
+
+    def take_for_read(self: Control, **how: bool) -> None:
+        read_anew(self, **how)
+        self.requests = ()
+
+    return mock.patch.object(Control, "_read_anew", take_for_read)
 
 
 def _body_started_though_another_was_chosen() -> contextlib.AbstractContextManager[Any]:
