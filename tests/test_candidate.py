@@ -295,6 +295,33 @@ async def test_znode_of_another_session_is_no_ghost(client: aioelect.Client, adm
     assert await queue(admin, path) == [name]
 
 
+@pytest.mark.parametrize("kind", [jute.Sync, jute.GetEphemerals, jute.GetData])
+@pytest.mark.parametrize("given_up", [False, True])
+async def test_the_search_for_the_own_znode_goes_on_though_a_server_refuses_it_for_a_moment(
+    embedded: EmbeddedServer, refuse: refusals.Refuse, path: str, kind: type, given_up: bool
+) -> None:
+    """Also when nobody contends with it any more: it would be in everybody's way for as long as its client lives."""
+    async with (
+        FaultProxy(embedded.hosts) as proxy,
+        aioelect.connect(proxy.hosts, session_timeout=T) as client,
+        aioelect.connect(embedded.hosts, session_timeout=T) as other,
+    ):
+        await client.ensure_path(path)
+        lost = proxy.lose_reply(CREATE)
+        refused = refuse(kind, refusals.THROTTLED, count=3)
+        entering = asyncio.create_task(Candidate.enter(client, path))
+        await soon(lost.wait())
+        if given_up:
+            await eventually(lambda: bool(refused))
+            entering.cancel()
+            await asyncio.wait([entering])
+            await eventually(lambda: not len(client.janitor))
+        else:
+            await (await soon(entering)).withdraw()
+        assert len(refused) == 3
+        assert await queue(other, path) == []
+
+
 async def test_two_contenders_of_one_session_that_lose_their_replies_find_a_znode_each(
     intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:

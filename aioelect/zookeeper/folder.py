@@ -17,6 +17,7 @@ from aioelect.naming import ZnodeData
 from aioelect.value import value
 from aioelect.zookeeper import wire
 from aioelect.zookeeper.client import Client
+from aioelect.zookeeper.janitor import FIRST_PAUSE, LONGEST_PAUSE
 from aioelect.zookeeper.session import Session
 
 __all__ = ["Folder", "Listing", "Place", "Znode"]
@@ -137,11 +138,26 @@ class Folder:
         await asyncio.shield(self._client.janitor.spawn(hunt()))
 
     async def _find(self, prefix: str, nonce: str, session_id: int) -> Place | None:
-        """Our session's znode with this nonce, by sync and getEphemerals in one go: without the sync, a follower may lag. A
-        read-only server can't do it.
+        """Our session's znode with this nonce. Asks until there is an answer: while nobody knows of the znode, it stays in
+        everybody's way.
 
-        Raises ``SessionExpired`` and ``ClientClosed``.
+        Raises what has ended the session or the client, and ``NoAuth``, where asking again does not help.
         """
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return await self._look_for(prefix, nonce, session_id)
+            except (AioelectError, exc.NoAuth):
+                raise
+            except exc.ZKError as e:
+                log.warning(
+                    "the search for what was made in %r was refused (%s): tried again in %g s", self._root, e, pause
+                )
+            await self._client.janitor.pause(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _look_for(self, prefix: str, nonce: str, session_id: int) -> Place | None:
+        """By sync and getEphemerals in one go: without the sync, a follower may lag. A read-only server can't do it."""
         while True:
             await self._session.ensure_safe_state(writing=True)
             answers = await asyncio.gather(

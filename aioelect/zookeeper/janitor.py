@@ -94,17 +94,18 @@ class Janitor:
         while not self._is_final(path, error):
             if isinstance(error, exc.NoAuth):  # by the ACL of the folder: asking again does not help
                 log.warning("can't delete %r (%r): it goes with the session", path, error)
-                await self._pause(None)
+                await self.pause(None)
             elif isinstance(error, (ConnectionLoss, exc.SessionMoved)):  # asked again on the next connection
                 log.info("deletion of %r: %r", path, error)
             else:
                 log.warning("deletion of %r was refused (%s): tried again in %g s", path, error, pause)
-                await self._pause(pause)
+                await self.pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             error = await self._delete_if_ours(path, session_id)
 
-    async def _pause(self, seconds: float | None) -> None:
-        """Waits as long, but not on when the session has ended, or is closed: then there is nothing to do. None: until then."""
+    async def pause(self, seconds: float | None) -> None:
+        """Waits as long, but not on when the session has ended, or is closed: then there is nothing to clean up. None: until
+        then."""
         ended = self._session.state.wait_for(States.LOST)
         try:
             await asyncio.wait([ended], timeout=seconds)
