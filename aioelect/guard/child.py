@@ -10,7 +10,8 @@ half a megabyte), in hex digits, and the newest one counts:
 ``greeting``  the packet that resumes the session.
 ``sasl``      None, or who we are then, by DIGEST-MD5: ``user``, ``password`` and ``uri``.
 ``farewell``  the packets that close the session.
-``servers``   lists of host, port, and the name in the server's certificate; the best one first.
+``servers``   lists of host, port, and the name in the server's certificate; the best one first. Names are bytes: strings would
+              have to be encoded, by modules that are imported then.
 ``patience``  seconds after which the session has ended by itself.
 ``tls``       None, or the names of PEM files ``ca``, ``cert``, ``key``, and the ``password`` of the last, each perhaps None.
 
@@ -68,6 +69,9 @@ FIRST_BOUND, LONGEST_BOUND = 0.4, 5.0
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 """Seconds between two rounds: doubled every time."""
+
+LARGEST = 65536
+"""Bytes of an answer: ZooKeeper's have 37, and a SASL challenge some hundred."""
 
 PROC = "/proc"
 
@@ -173,7 +177,7 @@ class Will:
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.patience: float = said["patience"]
-        self._servers: list[tuple[str, int, str]] = said["servers"]
+        self._servers: list[tuple[bytes, int, bytes]] = said["servers"]
         self._greeting: bytes = said["greeting"]
         self._farewell: bytes = said["farewell"]
         self._sasl = DigestMd5(**said["sasl"]) if said["sasl"] else None
@@ -191,15 +195,16 @@ class Will:
                 try:
                     if self._close_at(server, bound):
                         return
-                except (OSError, struct.error):
+                except Exception:  # nobody is left to tell, and another server may be in order
                     continue
             time.sleep(pause)
             bound, pause = min(2 * bound, LONGEST_BOUND), min(2 * pause, LONGEST_PAUSE)
 
-    def _close_at(self, server: tuple[str, int, str], bound: float) -> bool:
+    def _close_at(self, server: tuple[bytes, int, bytes], bound: float) -> bool:
         """Resumes and closes the session at one server; whether it had ended before."""
         host, port, name = server
-        with socket.create_connection((host, port), bound) as plain:
+        address: Any = (host, port)  # typeshed knows of strings alone
+        with socket.create_connection(address, bound) as plain:
             link = self._tls.wrap_socket(plain, server_hostname=name) if self._tls else plain
             with link:
                 link.sendall(self._greeting)
@@ -226,8 +231,10 @@ def receive(link: socket.socket, size: int) -> bytes:
 
 
 def receive_packet(link: socket.socket) -> bytes:
-    """Without its length."""
+    """Without its length. Raises ``ConnectionError`` for one that is none of those we wait for."""
     (size,) = struct.unpack("!i", receive(link, 4))
+    if not 0 <= size <= LARGEST:
+        raise ConnectionError(f"a packet of {size} bytes")
     return receive(link, size)
 
 
@@ -347,25 +354,33 @@ class Deadline:
         """Seconds; infinity while nobody leads."""
         return self._cell[0] - clock()
 
-    def enforce(self) -> None:
-        """Kills the parent, unless that has become another program by an exec: it owes us nothing."""
+    def enforce(self) -> bool:
+        """Kills the parent, unless that has become another program by an exec: it owes us nothing.
+
+        Returns whether that is done. Meanwhile the deadline may have been put off.
+        """
         if self._is_mapped():
+            if self.remaining > 0:
+                return False
             try:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it has died by itself
+            except (ProcessLookupError, PermissionError):
+                pass  # it has died by itself, or has another user by now; when it is dead, there is the session to close
+        return True
 
     def _is_mapped(self) -> bool:
         """Whether the parent has the shared memory yet: an exec takes it away, closing all descriptors does not.
 
-        Where it is dead or hides from us, what it promised counts: then it is taken to have it.
+        Where it is dead or hides from us, what it promised counts: then it is taken to have it. That of a process whose main
+        thread has ended shows nothing.
         """
         inode = str(self._inode).encode()
         try:
             with open(f"{PROC}/{self._find_pid()}/maps", "rb") as maps:
-                return any(line.split(None, 5)[4] == inode for line in maps)
+                shown = maps.readlines()
         except OSError:
             return True
+        return not shown or any(line.split(None, 5)[4] == inode for line in shown)
 
     def _find_pid(self) -> int:
         """The parent's process id in the PID namespace that this /proc belongs to, which may be another one than ours.
@@ -400,8 +415,7 @@ def attend(parent: int, pidfd: int, cell: int) -> None:
             # That is no death: a daemon closes everything. But without a connection its session ends by itself.
             leave_at = clock() + inbox.will.patience
             watch.listen_no_more()
-        if deadline is not None and deadline.remaining <= 0:
-            deadline.enforce()
+        if deadline is not None and deadline.remaining <= 0 and deadline.enforce():
             deadline = None
     if watch.is_dead:
         inbox.read()

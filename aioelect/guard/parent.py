@@ -9,8 +9,9 @@ end of the link alone is no death, for a daemon closes all of its descriptors; a
 
 So a living process can't lose a session to its guard, neither an old one nor a new one: the helper does nothing while it lives,
 and of its last will, which is read to the end after its death, the newest line counts. A session that was granted but not yet
-told of has no ephemeral znode; it expires. A forked child owns neither the helper nor the session, and is not waited for. After
-an exec the process lives on, without the session, which expires; then the helper leaves.
+told of has no ephemeral znode; it expires. A forked child owns neither the helper nor the session, is not waited for, and
+closes its copies of the link, whose end would not be noticed otherwise. After an exec the process lives on, without the
+session, which expires; then the helper leaves.
 
 What it closes may come to life again, by a connect request of the dead process that was under way, perhaps to another server. So
 it closes until a server says that there is no such session.
@@ -88,8 +89,9 @@ class Will(NamedTuple):
     farewell: bytes
     """The packets that close the session."""
 
-    servers: list[tuple[str, int, str]]
-    """Host, port, and the name that stands in the server's certificate; the best one first."""
+    servers: list[tuple[bytes, int, bytes]]
+    """Host, port, and the name that stands in the server's certificate; the best one first. In bytes (IDNA), for whose sake
+    nothing has to be imported when they are needed."""
 
     patience: float
     """Seconds after which the session has ended by itself."""
@@ -125,12 +127,17 @@ def check_guarding(guarding: Guarding) -> None:
         _has_pidfd() and hasattr(signal, "pidfd_send_signal") and hasattr(os, "memfd_create")
     ):
         raise ValueError("guard='strict' needs pidfds and memfds (Linux 5.3 and newer): use guard=True here")
+    if guarding == "strict" and os.getpid() == 1:
+        raise ValueError(
+            "guard='strict' is not possible: this is process 1 of its container, which nobody inside can kill. Start it below "
+            "an init (docker run --init)"
+        )
 
 
-def _open_pidfd() -> int:
-    """A descriptor of this process, -1 where there can't be one."""
+def _open_pidfd(pid: int) -> int:
+    """A descriptor of that process, -1 where there can't be one."""
     try:
-        return _lift(os.pidfd_open(os.getpid()))
+        return _lift(os.pidfd_open(pid))
     except (AttributeError, OSError):
         return -1
 
@@ -144,7 +151,7 @@ def _lift(descriptor: int) -> int:
 
 
 def _has_pidfd() -> bool:
-    if (pidfd := _open_pidfd()) >= 0:
+    if (pidfd := _open_pidfd(os.getpid())) >= 0:
         os.close(pidfd)
     return pidfd >= 0
 
@@ -218,11 +225,16 @@ class Guard:
             return
         keeping.cancel()
         await asyncio.wait([keeping])
+        if abandon and self._helper is None and self._will is not None:  # the last one is about to be replaced
+            try:
+                self._engage()
+            except OSError as e:
+                log.warning("nobody guards the bodies that run on: %s", e)
         helper, self._helper = self._helper, None
         self._will = None
         if self._cell is not None:
             self._cell.close_descriptor()
-        if abandon and helper is not None:
+        if helper is not None and abandon:
             helper.abandon()
             return
         self._cell = None
@@ -233,16 +245,20 @@ class Guard:
         if self._helper is not None and os.getpid() == self._pid:
             self._helper.say(line)
 
+    def _engage(self) -> _Helper:
+        """Raises ``OSError`` where no helper can be started."""
+        self._helper = helper = _Helper(self._cell)
+        if self._will is not None:
+            self._say(self._will.encode())
+        return helper
+
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
-        while True:
+        while os.getpid() == self._pid:
             since = loop.time()
             try:
-                self._helper = _Helper(self._cell)
-                if self._will is not None:
-                    self._say(self._will.encode())
-                why = await self._helper.wait()
+                why = await self._engage().wait()
             except OSError as e:
                 why = str(e)
             self._helper = None
@@ -276,13 +292,28 @@ class _Cell:
         os.close(self.descriptor)
 
 
+_links: set[socket.socket] = set()
+"""Our ends of the links, and the other ones until a helper has them."""
+
+
+def _close_links() -> None:
+    """In a forked child: while it has copies, neither side would hear of the other's end."""
+    for link in list(_links):
+        link.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_links)
+
+
 class _Helper:
     """One helper process."""
 
     def __init__(self, cell: _Cell | None) -> None:
         self._link, inbox = socket.socketpair()
+        _links.update((self._link, inbox))
         self._last_words = b""
-        pidfd = _open_pidfd()
+        pidfd = _open_pidfd(os.getpid())
         shared = -1 if cell is None else cell.descriptor
         try:
             with inbox, _all_signals_blocked():
@@ -297,14 +328,20 @@ class _Helper:
                 )
         except BaseException:
             self._link.close()
+            _links.discard(self._link)
             raise
         finally:
+            _links.discard(inbox)
             if pidfd >= 0:
                 os.close(pidfd)
         self._link.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
-        self._loop.add_reader(self._link.fileno(), self._listen)
+        self._ear = self._link.fileno()
+        self._loop.add_reader(self._ear, self._listen)
+        self._exit = _open_pidfd(self._process.pid)
+        if self._exit >= 0:
+            self._loop.add_reader(self._exit, self._exited)
 
     @property
     def pid(self) -> int:
@@ -334,11 +371,23 @@ class _Helper:
         if not words:
             self._hang_up()
 
+    def _exited(self) -> None:
+        """The link tells of that, too, unless somebody else has a copy of its other end."""
+        self._listen()
+        self._hang_up()
+
     def _hang_up(self) -> None:
-        if not self._ended.done():
-            self._loop.remove_reader(self._link.fileno())
-            self._link.close()
-            self._ended.set_result(None)
+        if self._ended.done():
+            return
+        self._loop.remove_reader(self._ear)
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_RDWR)  # whoever else has a copy of our end
+        self._link.close()
+        _links.discard(self._link)
+        if self._exit >= 0:
+            self._loop.remove_reader(self._exit)
+            os.close(self._exit)
+        self._ended.set_result(None)
 
     async def wait(self) -> str:
         """Returns when it has ended and left nothing behind, with the reason."""
@@ -357,6 +406,7 @@ class _Helper:
                 await self.wait()
                 return
         self._process.kill()
+        self._hang_up()
         await self.wait()
 
     def abandon(self) -> None:

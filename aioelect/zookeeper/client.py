@@ -166,7 +166,8 @@ class Client(_ZKClient):
             await self.session.start(self._timeout)
         except BaseException:
             if self.guard is not None and not self.session.started:
-                await finish(self.guard.close(), bound=None)
+                is_owed = self.guard.deadline < math.inf  # by a body that runs on since the session before
+                await finish(self.guard.close(abandon=is_owed), bound=None)
             raise
         try:
             if self.chroot and not await self.exists("/"):

@@ -46,8 +46,8 @@ class Testator:
         digests = [each.request() for each in self._auth if isinstance(each, Digest)]
         credentials = [wire.frame(request.serialize(wire.AUTH_XID)) for request in digests]
         sasl = next((each.for_guard() for each in self._auth if isinstance(each, SaslDigestMd5)), None)
-        nearest = (conn.host, conn.port, self._name(conn.name))
-        others = [(host, port, self._name(host)) for host, port in session.hosts.servers]
+        nearest = (_encode(conn.host), conn.port, self._name(conn.name))
+        others = [(_encode(host), port, self._name(host)) for host, port in session.hosts.servers]
         self._guard.bequeath(
             Will(
                 greeting=greeting,
@@ -59,9 +59,9 @@ class Testator:
             )
         )
 
-    def _name(self, host: str) -> str:
+    def _name(self, host: str) -> bytes:
         """What stands in a server's certificate."""
-        return (self._tls and self._tls.server_hostname) or host.rstrip(".")
+        return _encode((self._tls and self._tls.server_hostname) or host.rstrip("."))
 
     def _name_files(self) -> TlsFiles | None:
         if self._tls is None or self._tls.files is None:
@@ -97,6 +97,11 @@ def _check_auth(auth: Sequence[Auth]) -> Sequence[Auth]:
                 f"the guard can't use {each!r}: it knows Digest and SaslDigestMd5 alone. Leave it out, or guard="
             )
     return auth
+
+
+def _encode(host: str) -> bytes:
+    """As a host is called on the wire."""
+    return host.encode("idna")
 
 
 def _locate(path: FilePath | None) -> str | None:

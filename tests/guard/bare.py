@@ -13,7 +13,7 @@ from aioelect.guard import parent
 
 async def main(will: str, *options: str) -> None:
     if "--without-pidfd" in options:
-        parent._open_pidfd = lambda: -1
+        parent._open_pidfd = lambda pid: -1
     out = os.dup(1)
     if "--without-stdio" in options:
         os.closerange(0, 3)
@@ -22,7 +22,8 @@ async def main(will: str, *options: str) -> None:
     guard = parent.Guard(True)
     guard.start()
     greeting, farewell = (bytes.fromhex(said[name]) for name in ("greeting", "farewell"))
-    guard.bequeath(parent.Will(greeting, None, farewell, said["servers"], said["patience"], tls))
+    servers = [(host.encode(), port, name.encode()) for host, port, name in said["servers"]]
+    guard.bequeath(parent.Will(greeting, None, farewell, servers, said["patience"], tls))
     while guard.pid is None:
         await asyncio.sleep(0)
     os.write(out, b"%d\n" % guard.pid)

@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
+import socket
 import ssl
 import struct
 import sys
@@ -31,6 +33,8 @@ class Server:
     def __init__(self, *answers: int | bytes) -> None:
         self.greetings: list[bytes] = []
         self.farewells: list[bytes] = []
+        self.prefix: bytes | None = None
+        """In place of the length of an answer."""
         self._answers = list(answers)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -40,7 +44,7 @@ class Server:
             if isinstance(answer, int):
                 answer = struct.pack("!iiqi16sb", 0, 0, answer, 16, bytes(16), 0)
             if answer:
-                writer.write(struct.pack("!i", len(answer)) + answer)
+                writer.write((struct.pack("!i", len(answer)) if self.prefix is None else self.prefix) + answer)
                 if answer[8:16] != bytes(8):
                     self.farewells.append(await reader.readexactly(len(FAREWELL)))
         writer.close()
@@ -103,6 +107,40 @@ async def test_a_server_that_hangs_up_or_refuses_is_tried_again() -> None:
         process.kill()
         await gone(guard)
         assert len(server.greetings) == 5
+
+
+async def test_a_server_that_speaks_another_language_is_passed_by() -> None:
+    other, server = Server(b"HTTP/1.1 400 Bad Request\r\n"), Server(7, 0)
+    other.prefix = b""
+    async with other.open() as first, server.open() as port, bare([first, port]) as (process, guard):
+        process.kill()
+        await gone(guard)
+        assert server.farewells == [FAREWELL]
+
+
+@pytest.mark.parametrize("size", [-1, child.LARGEST + 1, 1213486160])
+def test_no_packet_is_waited_for_that_nobody_sends(size: int) -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        other.sendall(struct.pack("!i", size))
+        with pytest.raises(ConnectionError, match=f"a packet of {size} bytes"):
+            child.receive_packet(one)
+
+
+async def test_when_its_process_is_dead_nothing_is_imported() -> None:
+    """That takes as long as all else together, and fails where the files are gone by then."""
+    code = (
+        "import runpy, sys; child = runpy.run_path(sys.argv[1]);"
+        "will = dict(patience=1.0, greeting=b'resume', farewell=b'close', sasl=None, tls=None);"
+        "will = child['Will'](will | {'servers': [(b'127.0.0.1', int(sys.argv[2]), b'localhost')]});"
+        "before = set(sys.modules); will.execute(); print(set(sys.modules) - before)"
+    )
+    server = Server(7, 0)
+    async with server.open() as port:
+        helper = [sys.executable, "-I", "-S", "-c", code, str(Path(child.__file__)), str(port)]
+        process = await asyncio.create_subprocess_exec(*helper, stdout=PIPE)
+        assert (await soon(process.communicate()))[0] == b"set()\n"
+    assert server.greetings == [GREETING] * 2
 
 
 async def test_it_gives_up_when_the_session_has_ended_by_itself() -> None:
@@ -231,11 +269,11 @@ class Proc:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "5").write_text(f"pos:\t0\nflags:\t02000002\n{text}")
 
-    def maps(self, pid: int, inode: int) -> None:
+    def maps(self, pid: int, *inodes: int) -> None:
         directory = self.root / str(pid)
         directory.mkdir()
-        lines = [f"7f0000000000-7f0000001000 rw-s 00000000 00:01 {number} /memfd:x (deleted)" for number in (3, inode)]
-        (directory / "maps").write_text("\n".join(lines) + "\n")
+        lines = [f"7f0000000000-7f0000001000 rw-s 00000000 00:01 {inode} /memfd:x (deleted)\n" for inode in inodes]
+        (directory / "maps").write_text("".join(lines))
 
     @property
     def inode(self) -> int:
@@ -254,14 +292,14 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proc]:
 
 def test_a_process_is_looked_up_by_the_id_that_this_proc_gives_it(proc: Proc) -> None:
     """It may belong to another PID namespace, where the process has another id, and its id belongs to somebody else."""
-    proc.maps(os.getppid(), 99)
-    proc.maps(4242, proc.inode)
+    proc.maps(os.getppid(), 3, 99)
+    proc.maps(4242, 3, proc.inode)
     proc.says_of_pidfd("Pid:\t4242\nNSpid:\t4242\t17\n")
     assert proc.would_kill()
 
 
 def test_a_process_without_the_shared_memory_is_another_program(proc: Proc) -> None:
-    proc.maps(4242, 99)
+    proc.maps(4242, 3, 99)
     proc.says_of_pidfd("Pid:\t4242\n")
     assert not proc.would_kill()
 
@@ -275,6 +313,34 @@ def test_what_a_process_has_promised_counts_where_nobody_can_see_it(proc: Proc, 
 
 def test_what_a_process_has_promised_counts_where_there_is_no_proc(proc: Proc) -> None:
     assert proc.would_kill()
+
+
+def test_a_process_whose_main_thread_has_ended_shows_nothing_and_is_no_other_program(proc: Proc) -> None:
+    proc.maps(4242)
+    proc.says_of_pidfd("Pid:\t4242\n")
+    assert proc.would_kill()
+
+
+def test_a_deadline_that_was_put_off_meanwhile_kills_nobody(proc: Proc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(pidfd: int, number: int) -> None:
+        pytest.fail("it still has time")
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", kill)
+    os.pwrite(proc.cell, struct.pack("d", child.clock() + 60), 0)
+    assert not child.Deadline(5, proc.cell).enforce()
+
+
+@pytest.mark.parametrize("refusal", [ProcessLookupError, PermissionError])
+def test_who_can_not_be_killed_is_still_waited_for(
+    proc: Proc, monkeypatch: pytest.MonkeyPatch, refusal: type[OSError]
+) -> None:
+    """It has died by itself, or has another user by now."""
+
+    def refuse(pidfd: int, number: int) -> None:
+        raise refusal
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+    assert child.Deadline(5, proc.cell).enforce()
 
 
 # SASL

@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,7 @@ from aioelect.testing.embedded import EmbeddedServer
 from tests.elections import eventually
 from tests.guard.guarded import is_there, status
 
-WILL = Will(b"greeting", None, b"farewell", [("127.0.0.1", 1, "localhost")], 1.0, None)
+WILL = Will(b"greeting", None, b"farewell", [(b"127.0.0.1", 1, b"localhost")], 1.0, None)
 
 Pretend = Callable[[str], None]
 
@@ -37,6 +39,13 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pretend:
         monkeypatch.setattr(sys, "executable", str(helper))
 
     return pretend
+
+
+class Forgetful(set[Any]):
+    """As where a child is forked without Python's knowledge."""
+
+    def update(self, *others: Any) -> None:
+        pass
 
 
 # Refusals
@@ -83,6 +92,13 @@ def test_a_strict_guard_needs_a_pidfd(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "pidfd_open", pidfd_open)
     with pytest.raises(ValueError, match="needs pidfds"):
+        aioelect.connect("localhost", guard="strict")
+    aioelect.connect("localhost", guard=True)
+
+
+def test_process_one_can_not_be_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with pytest.raises(ValueError, match="process 1 of its container"):
         aioelect.connect("localhost", guard="strict")
     aioelect.connect("localhost", guard=True)
 
@@ -191,6 +207,81 @@ async def test_process_one_is_warned(
     guard.start()
     assert "process 1 of its container" in caplog.text
     await guard.close()
+
+
+@pytest.mark.parametrize("without", ["pidfd", "hook"])
+async def test_who_was_forked_while_the_helper_started_hides_no_end(
+    pretend: Pretend, monkeypatch: pytest.MonkeyPatch, without: str
+) -> None:
+    """A child, forked by another thread, holds copies of both ends of the link. A hook closes them, and a pidfd tells, too."""
+    pretend("trap '' TERM; exec sleep 1000")
+    children, popen = list[int](), subprocess.Popen
+
+    def fork() -> None:
+        if (child := os.fork()) == 0:
+            signal.pause()
+        children.append(child)
+
+    def start(*args: Any, **options: Any) -> Any:
+        threading.Thread(target=fork).start()
+        while not children:
+            time.sleep(0.001)
+        return popen(*args, **options)
+
+    if without == "hook":
+        monkeypatch.setattr(parent, "_links", Forgetful())
+    else:
+        monkeypatch.setattr(parent, "_open_pidfd", lambda pid: -1)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    guard = Guard(True)
+    guard.start()
+    try:
+        await eventually(lambda: guard.pid is not None)
+        monkeypatch.undo()
+        pretend("exec sleep 1000")
+        first = guard.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda: guard.pid not in (None, first))
+        await asyncio.wait_for(guard.close(), 5)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            await asyncio.to_thread(os.waitpid, child, 0)
+
+
+async def test_a_helper_that_is_abandoned_hears_of_it_though_others_hold_the_link(
+    pretend: Pretend, tmp_path: Path
+) -> None:
+    pretend(f"cat > {tmp_path}/heard; echo left > {tmp_path}/left")
+    guard = Guard(True)
+    guard.start()
+    await eventually(lambda: guard._helper is not None)
+    assert guard._helper is not None
+    copy = os.dup(guard._helper._link.fileno())
+    await guard.close(abandon=True)
+    await eventually((tmp_path / "left").exists)
+    os.close(copy)
+
+
+async def test_a_guard_that_is_abandoned_between_two_helpers_gets_one_more(
+    pretend: Pretend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(f"exec cat > {tmp_path}/heard")
+    heard = tmp_path / "heard"
+    monkeypatch.setattr(parent, "FIRST_PAUSE", 1000.0)
+    guard = Guard("strict")
+    guard.start()
+    guard.bequeath(WILL)
+    guard.hold("term", 5.0)
+    await eventually(lambda: heard.exists() and WILL.encode() in heard.read_bytes())
+    assert guard.pid is not None
+    os.kill(guard.pid, signal.SIGKILL)
+    await eventually(lambda: guard.pid is None)
+    heard.unlink()
+    await guard.close(abandon=True)
+    assert guard.deadline == 5.0
+    await eventually(lambda: heard.exists() and heard.read_bytes() == WILL.encode())
 
 
 async def test_a_forked_child_does_not_own_the_helper(pretend: Pretend) -> None:

@@ -188,6 +188,8 @@ async def test_a_session_that_is_given_up_here_alone_moves_no_deadline_that_is_n
             else:
                 is_near.set()
                 await eventually(lambda: session.failure is not None)
+                with pytest.raises(aioelect.AuthenticationFailed):
+                    await client.start()
             assert leader.remaining() == 0
             assert guard.deadline == told
         assert guard.deadline == float("inf")
