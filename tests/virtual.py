@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["Network", "VirtualLoop", "network", "run"]
@@ -39,6 +41,7 @@ class _Transport(asyncio.Transport):
         self._closing = False
         self._paused: list[Callable[[], None]] | None = None
         self._is_cut = False
+        self._under_way: deque[Callable[[], None]] = deque()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._closing:
@@ -47,7 +50,12 @@ class _Transport(asyncio.Transport):
     def _send(self, what: Callable[..., None], *args: Any) -> None:
         self._is_cut = self._is_cut or self._port in self._loop.network.dark
         if not self._is_cut:  # a stream with a hole ends there
-            self._loop.call_later(LATENCY, what, *args)
+            self._under_way.append(partial(what, *args))
+            self._loop.call_later(LATENCY, self._arrive)
+
+    def _arrive(self) -> None:
+        """What was sent first: timers of one instant come in any order."""
+        self._under_way.popleft()()
 
     def _receive(self, data: bytes) -> None:
         if self._paused is not None:
