@@ -32,6 +32,7 @@ from aioelect.succession import Succession
 from aioelect.zookeeper.access import Acl
 from aioelect.zookeeper.client import Client
 from aioelect.zookeeper.folder import Folder, Place
+from aioelect.zookeeper.observers import guarded
 
 __all__ = ["Candidate"]
 
@@ -222,6 +223,7 @@ class Candidate:
                 self._announced = True
                 leader._begin()
                 return leader
+            self._check_contending()
             self._lapsed(leader)
 
     async def wait_placed(self) -> int | None:
@@ -312,12 +314,16 @@ class Candidate:
             await self._next_change()
 
     def _next_change(self) -> Coroutine[Any, Any, None]:
-        """As :meth:`_change`. Raises what has ended the candidacy, if it is over."""
+        """As :meth:`_change`, and :meth:`_check_contending`."""
+        self._check_contending()
+        return self._change()
+
+    def _check_contending(self) -> None:
+        """Raises what has ended the candidacy, if it is over."""
         if self._failure is not None:
             raise self._failure
         if self._departed:
             raise ClientClosed(f"{self!r} has withdrawn: make another Candidate to contend again")
-        return self._change()
 
     async def _change(self) -> None:
         """Returns at the next :meth:`_wake`. (As with an ``asyncio.Event``, which takes three quarters of a kilobyte.)"""
@@ -350,12 +356,8 @@ class Candidate:
         event = kind(at=self.session.world.monotonic(), election=self.election, identity=self.identity, **facts)
         log.debug("%s", event)
         if self._on_event is not None:
-            try:
+            with guarded(f"the on_event handler of {self.election}"):
                 self._on_event(event)
-            except Exception as e:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": f"aioelect: error in the on_event handler of {self.election}", "exception": e}
-                )
 
     # Events in, commands out
 

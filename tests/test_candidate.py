@@ -464,6 +464,35 @@ async def test_an_election_that_fails_ends_the_candidacy_and_not_the_connection(
     assert client.session.conn is connection
 
 
+async def test_a_cancellation_out_of_a_handler_leaves_no_leader_that_nobody_hears_of(
+    client: aioelect.Client, path: str
+) -> None:
+    """As of the result of a cancelled future."""
+
+    def handler(event: events.Event) -> None:
+        if isinstance(event, events.Elected):
+            raise asyncio.CancelledError
+
+    async with aioelect.leadership(client, path, on_event=handler) as leader:
+        leader.check()
+
+
+async def test_who_leaves_in_the_turn_of_its_election_tells_of_that_alone(
+    client: aioelect.Client, admin: aioelect.Client, path: str
+) -> None:
+    tape = Tape()
+    before = f"{path}/{await plant(admin, path, 'n_')}"
+    candidate = await next_in_line(client, path, tape)
+    waiting = asyncio.create_task(candidate.wait_elected())
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(candidate.withdraw())
+    tell_deleted(client, before)
+    with pytest.raises(aioelect.ClientClosed, match="has withdrawn"):
+        await soon(waiting)
+    await leaving
+    assert tape.names[-3:] == ["NextInLine", "Elected", "Released"]
+
+
 # Strangers in the folder
 
 

@@ -72,8 +72,11 @@ class Observers:
 
 @contextlib.contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Around a call of somebody else's code: its error goes to the event loop's handler, and we go on."""
+    """Around a call of somebody else's code: its error goes to the event loop's handler, and we go on.
+
+    Nothing awaits there: a ``CancelledError`` is the result of something that was cancelled before.
+    """
     try:
         yield
-    except Exception as e:
+    except (Exception, asyncio.CancelledError) as e:
         asyncio.get_running_loop().call_exception_handler({"message": f"aioelect: error in {what}", "exception": e})
