@@ -300,6 +300,7 @@ def _close_links() -> None:
     """In a forked child: while it has copies, neither side would hear of the other's end."""
     for link in list(_links):
         link.close()
+    _links.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -379,15 +380,17 @@ class _Helper:
     def _hang_up(self) -> None:
         if self._ended.done():
             return
+        self._ended.set_result(None)
         self._loop.remove_reader(self._ear)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a daemon may have closed everything
             self._link.shutdown(socket.SHUT_RDWR)  # whoever else has a copy of our end
-        self._link.close()
+        with contextlib.suppress(OSError):
+            self._link.close()
         _links.discard(self._link)
         if self._exit >= 0:
             self._loop.remove_reader(self._exit)
-            os.close(self._exit)
-        self._ended.set_result(None)
+            with contextlib.suppress(OSError):
+                os.close(self._exit)
 
     async def wait(self) -> str:
         """Returns when it has ended and left nothing behind, with the reason."""
