@@ -394,20 +394,20 @@ def tell_deleted(client: aioelect.Client, path: str) -> None:
     client.session.conn.data_received(wire.deletion_event(path))
 
 
-async def next_in_line(client: aioelect.Client, path: str, tape: Tape) -> Candidate:
-    """Behind a znode that stays."""
+async def next_in_line(client: aioelect.Client, admin: aioelect.Client, path: str) -> tuple[Candidate, str, Tape]:
+    """With the path of the znode before it, which stays, and what it tells."""
+    tape = Tape()
+    before = f"{path}/{await plant(admin, path, 'n_')}"
     candidate = await Candidate.enter(client, path, on_event=tape)
     await tape.wait(events.NextInLine)
     await eventually(lambda: is_settled(client))
-    return candidate
+    return candidate, before, tape
 
 
 async def test_the_next_in_line_is_elected_before_the_event_is_read(
     client: aioelect.Client, admin: aioelect.Client, path: str
 ) -> None:
-    tape = Tape()
-    before = f"{path}/{await plant(admin, path, 'n_')}"
-    candidate = await next_in_line(client, path, tape)
+    candidate, before, tape = await next_in_line(client, admin, path)
     tell_deleted(client, before)
     assert tape.names[-1] == "Elected"
     leader = await soon(candidate.wait_elected())
@@ -421,9 +421,7 @@ async def test_the_next_in_line_whose_own_end_came_just_before_does_not_lead(
     client: aioelect.Client, admin: aioelect.Client, path: str
 ) -> None:
     """Both in one turn of the event loop, and nobody has looked at the first."""
-    tape = Tape()
-    before = f"{path}/{await plant(admin, path, 'n_')}"
-    candidate = await next_in_line(client, path, tape)
+    candidate, before, tape = await next_in_line(client, admin, path)
     place = candidate._place
     assert place is not None
     tell_deleted(client, f"{path}/{place.name}")
@@ -436,9 +434,7 @@ async def test_the_next_in_line_whose_own_end_came_just_before_does_not_lead(
 async def test_who_leaves_is_not_elected_by_news_that_come_meanwhile(
     client: aioelect.Client, admin: aioelect.Client, path: str
 ) -> None:
-    tape = Tape()
-    before = f"{path}/{await plant(admin, path, 'n_')}"
-    candidate = await next_in_line(client, path, tape)
+    candidate, before, tape = await next_in_line(client, admin, path)
     candidate.depart()
     tell_deleted(client, before)
     await candidate.withdraw()
@@ -449,8 +445,7 @@ async def test_who_leaves_is_not_elected_by_news_that_come_meanwhile(
 async def test_an_election_that_fails_ends_the_candidacy_and_not_the_connection(
     client: aioelect.Client, admin: aioelect.Client, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = f"{path}/{await plant(admin, path, 'n_')}"
-    candidate = await next_in_line(client, path, Tape())
+    candidate, before, _ = await next_in_line(client, admin, path)
     connection = client.session.conn
 
     def fail(self: Succession, place: Place) -> None:
@@ -480,9 +475,7 @@ async def test_a_cancellation_out_of_a_handler_leaves_no_leader_that_nobody_hear
 async def test_who_leaves_in_the_turn_of_its_election_tells_of_that_alone(
     client: aioelect.Client, admin: aioelect.Client, path: str
 ) -> None:
-    tape = Tape()
-    before = f"{path}/{await plant(admin, path, 'n_')}"
-    candidate = await next_in_line(client, path, tape)
+    candidate, before, tape = await next_in_line(client, admin, path)
     waiting = asyncio.create_task(candidate.wait_elected())
     await asyncio.sleep(0)
     leaving = asyncio.create_task(candidate.withdraw())

@@ -25,7 +25,7 @@ __all__ = ["Janitor"]
 log = logging.getLogger("aioelect.session")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
-"""Seconds before a deletion that was refused is tried again; each pause is twice as long as the one before."""
+"""Seconds before what was refused, a deletion or a search, is tried again; each pause is twice as long as the one before."""
 
 
 class Janitor:
