@@ -127,8 +127,25 @@ def test_no_packet_is_waited_for_that_nobody_sends(size: int) -> None:
             child.receive_packet(one)
 
 
+def test_an_error_that_nobody_has_foreseen_costs_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: list[Any] = [LookupError("unknown encoding: idna"), True]
+
+    def close_at(self: child.Will, server: object, bound: float) -> bool:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return bool(outcome)
+
+    monkeypatch.setattr(child.Will, "_close_at", close_at)
+    servers = [(b"127.0.0.1", 1, b"localhost")]
+    will = {"greeting": GREETING, "farewell": FAREWELL, "servers": servers, "patience": 5.0, "sasl": None, "tls": None}
+    child.Will(will).execute()
+    assert outcomes == []
+
+
 async def test_when_its_process_is_dead_nothing_is_imported() -> None:
-    """That takes as long as all else together, and fails where the files are gone by then."""
+    """That takes as long as all else together, and fails where the files are gone by then. It is told of hosts as bytes:
+    ``test_hosts_are_handed_over_as_bytes``."""
     code = (
         "import runpy, sys; child = runpy.run_path(sys.argv[1]);"
         "will = dict(patience=1.0, greeting=b'resume', farewell=b'close', sasl=None, tls=None);"

@@ -145,6 +145,15 @@ async def test_a_helper_says_what_keeps_it_from_its_work(caplog: pytest.LogCaptu
     await guard.close()
 
 
+async def test_hosts_are_handed_over_as_bytes(pretend: Pretend) -> None:
+    pretend("exec cat")
+    async with EmbeddedServer() as server, aioelect.connect(f"{server.hosts},localhost", guard=True) as client:
+        assert client.guard is not None
+        assert client.guard._will is not None
+        for host, _, name in client.guard._will.servers:
+            assert {type(host), type(name)} == {bytes}
+
+
 async def test_an_interpreter_that_is_gone_is_waited_for(pretend: Pretend, caplog: pytest.LogCaptureFixture) -> None:
     pretend("")
     os.unlink(sys.executable)
