@@ -413,8 +413,15 @@ class ZooKeeperServer:
             self._folder = None
 
     def freeze(self) -> None:
-        """Stop the process where it stands (SIGSTOP): it holds its connections and answers nothing."""
-        self._running().send_signal(signal.SIGSTOP)
+        """Stop the process where it stands (SIGSTOP): it holds its connections and answers nothing.
+
+        Returns when all of its threads stand still, which a busy machine may take milliseconds for.
+        """
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        if hasattr(os, "waitid"):  # macOS has it since Python 3.13
+            # WNOWAIT: an end stays for Popen to see, and a second freeze() finds it stopped.
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a frozen process go on (SIGCONT)."""
