@@ -24,6 +24,7 @@ import itertools
 import logging
 import math
 import os
+import select
 import struct
 import sys
 import threading
@@ -167,16 +168,16 @@ class Vigil:
 
 
 class Alarm(Protocol):
-    """Wakes one thread at a time that other threads may change.
-
-    :meth:`set` and :meth:`wait` raise ``OSError`` when it is broken, for good.
-    """
+    """Wakes one thread at a time that other threads may change. It may break, for good."""
 
     def set(self, at: float) -> None:
-        """Goes off at that time, in seconds, and no other: at once when it is past, never when it is infinite."""
+        """Goes off at that time, in seconds, and no other: at once when it is past, never when it is infinite.
+
+        Raises ``OSError`` when it is broken.
+        """
 
     def wait(self) -> None:
-        """Returns when it has gone off."""
+        """Returns when it has gone off, at once until it is set again; when it is broken, at once or never."""
 
     def close(self) -> None:
         """Nobody waits any more."""
@@ -185,18 +186,23 @@ class Alarm(Protocol):
 class TimerAlarm:
     """A timer of the Linux kernel (timerfd): to set it is one system call, and wakes nobody. It breaks when somebody closes it.
 
+    It is never read. A thread that waits while the process is stopped (SIGSTOP) goes on with whatever file has that number by
+    then, and would take from that what others wait for: the user's, or the timer that has taken this one's place.
+
     Raises ``OSError`` or ``AttributeError`` where there is none.
     """
 
     def __init__(self) -> None:
         create, self._settime = _timer_calls()
         self._timer = _lift(create())
+        self._poll = select.poll()
+        self._poll.register(self._timer, select.POLLIN)
 
     def set(self, at: float) -> None:
         self._settime(self._timer, 0 if at == math.inf else int(max(at, 0.0) * 1e9) + 1)  # 0 disarms it
 
     def wait(self) -> None:
-        os.read(self._timer, 8)
+        self._poll.poll()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -405,8 +411,7 @@ class _Patrol:
 
     def _run(self, alarm: Alarm) -> None:
         while self._alarm is alarm and not self._over:
-            with contextlib.suppress(OSError):  # when that is set, it fails again
-                alarm.wait()
+            alarm.wait()
             while (guard := self._next(alarm)) is not None:
                 self._attend(guard)
 

@@ -405,17 +405,14 @@ class FragileAlarm(StillAlarm):
         self.is_broken = self.breaks_when_set = False
 
     def set(self, at: float) -> None:
-        self._check()
+        if self.is_broken:
+            raise OSError(errno.EBADF, "closed")
         super().set(at)
         self.is_broken = self.breaks_when_set
 
     def wait(self) -> None:
-        self._check()
-        super().wait()
-
-    def _check(self) -> None:
-        if self.is_broken:
-            raise OSError(errno.EBADF, "closed")
+        if not self.is_broken:
+            super().wait()
 
 
 class Still:
@@ -1137,6 +1134,34 @@ os.close(reader)
 @pytest.mark.parametrize("number", ["free", "reused"])
 def test_a_process_that_closes_all_its_descriptors_is_watched_over_as_before(kind: str, when: str, number: str) -> None:
     run(PREAMBLE + CLOSES, kind, when, number)
+
+
+RESUMED = """
+import signal
+from pathlib import Path
+dog.start()
+time.sleep(0.05)  # the thread sleeps
+number = dog._patrol._alarm._timer
+os.closerange(3, 4096)
+protect(dog, Ward(boottime() + 3600, 1.0))
+assert dog._patrol._alarm._timer == number, "another thread sleeps by the same number"
+parent = os.getpid()
+if os.fork() == 0:
+    os.kill(parent, signal.SIGSTOP)
+    while Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
+    os.kill(parent, signal.SIGCONT)
+    os._exit(0)
+os.wait()
+for _ in range(5):
+    protect(dog, ward := Ward(boottime() + 0.02, 0.01))
+    assert ward.overran.wait(15)
+"""
+
+
+@NO_TIMER
+def test_a_process_that_has_closed_all_its_descriptors_and_is_stopped_and_continued_is_watched_over_as_before() -> None:
+    run(PREAMBLE + RESUMED, "timer")
 
 
 def test_the_thread_may_fork_itself() -> None:
