@@ -44,12 +44,11 @@ class Lookout:
 
     def watch_own(self, entry: int, place: Place) -> None:
         """Answers ``OwnSeen``; ``Deleted`` when it goes."""
-        self._unwatch_own = self._folder.on_deleted(place.name, lambda _: self._own_deleted(place.name))
+        self._unwatch_own = self._folder.on_lost(place, lambda _: self._own_deleted(place.name))
         self._errands.start(self._watch_own, entry, place)
 
     async def _watch_own(self, entry: int, place: Place) -> None:
-        found = await self._folder.watch(place.name, place.session_id)
-        self._tell(candidacy.OwnSeen(entry, found is not None and found.token == place.token))
+        self._tell(candidacy.OwnSeen(entry, await self._folder.watch_own(place)))
 
     def list(self, entry: int, place: Place) -> None:
         """Answers ``Listed``."""

@@ -23,6 +23,9 @@ PATIENCE = 15.0
 EXISTS, GET_DATA, DELETE, PING, GET_CHILDREN, MULTI, CREATE, CREATE_CONTAINER = 3, 4, 2, 11, 12, 14, 15, 19
 """Opcodes on the wire."""
 
+WATCH_OWN = LIST = GET_CHILDREN
+"""The own znode is watched as a folder is listed."""
+
 E = TypeVar("E", bound=events.Event)
 R = TypeVar("R")
 

@@ -19,7 +19,9 @@ from aioelect.zookeeper.states import States
 from tests import elections, refusals
 from tests.elections import (
     CREATE,
-    GET_CHILDREN,
+    GET_DATA,
+    LIST,
+    WATCH_OWN,
     Connect,
     Intercept,
     T,
@@ -571,10 +573,13 @@ async def test_name_that_nobody_has_is_not_watched(
 ) -> None:
     """It can never appear; a watch set again on the next connection would wait for it all the same."""
     await plant(admin, path, f"candidate-{32 * '0'}-")
+    asked: list[int] = []
     lists = asyncio.Event()
 
     def hold(request: Request) -> None:
-        if request.opcode == GET_CHILDREN and not lists.is_set():
+        if request.opcode in {CREATE, GET_DATA, LIST}:
+            asked.append(request.opcode)
+        if asked == [CREATE, WATCH_OWN, GET_DATA, LIST] and not lists.is_set():
             proxy.freeze("up")
             lists.set()
 

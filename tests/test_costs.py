@@ -21,9 +21,10 @@ from tests.elections import (
     CREATE_CONTAINER,
     DELETE,
     EXISTS,
-    GET_CHILDREN,
     GET_DATA,
+    LIST,
     PING,
+    WATCH_OWN,
     T,
     Tape,
     contending,
@@ -79,7 +80,7 @@ async def test_joining_costs_the_same_requests_and_bytes_among_10_and_among_1000
             assert position is None
             costs.append(cost)
     assert costs[0] == costs[1]
-    assert [frame.opcode for frame in costs[0] if frame.up] == [CREATE, GET_DATA, GET_DATA, EXISTS]
+    assert [frame.opcode for frame in costs[0] if frame.up] == [CREATE, WATCH_OWN, GET_DATA, EXISTS]
 
 
 @pytest.mark.parametrize(("prefixes", "asked"), [(("n_", OTHER), 2), ((OTHER, "n_"), 1)])
@@ -91,7 +92,7 @@ async def test_behind_a_contender_that_cannot_be_guessed_a_list_tells(
             await fill(crowd, path, 1, prefix)
         cost, position = await join(hosts, path)
     assert position == 2
-    wanted = [CREATE, GET_DATA, GET_DATA, EXISTS, GET_CHILDREN, *[GET_DATA] * (asked - 1)]
+    wanted = [CREATE, WATCH_OWN, GET_DATA, EXISTS, LIST, *[GET_DATA] * (asked - 1)]
     assert [frame.opcode for frame in cost if frame.up] == wanted
 
 
@@ -103,7 +104,7 @@ async def test_what_it_costs_to_lead_where_nobody_else_contends(hosts: str, path
         async with aioelect.leadership(client, path):
             await eventually(lambda: is_settled(client))
             asked = [frame.opcode for frame in meter.work() if frame.up]
-    assert asked == [CREATE, GET_DATA, GET_CHILDREN, EXISTS]
+    assert asked == [CREATE, WATCH_OWN, LIST, EXISTS]
 
 
 async def test_a_folder_that_is_missing_costs_two_requests_more(hosts: str, path: str) -> None:
@@ -113,7 +114,7 @@ async def test_a_folder_that_is_missing_costs_two_requests_more(hosts: str, path
         async with aioelect.leadership(client, f"{path}/election"):
             await eventually(lambda: is_settled(client))
             asked = [frame.opcode for frame in meter.work() if frame.up]
-    assert asked == [CREATE, CREATE_CONTAINER, CREATE, GET_DATA, GET_CHILDREN, EXISTS]
+    assert asked == [CREATE, CREATE_CONTAINER, CREATE, WATCH_OWN, LIST, EXISTS]
 
 
 async def take_over(hosts: str, election: str, behind: int) -> list[Frame]:
@@ -138,8 +139,8 @@ async def test_taking_over_costs_the_same_messages_among_10_and_among_1000(hosts
     small, large = [await take_over(hosts, f"{path}/{size:05d}", size - 2) for size in SIZES]
     assert [(frame.opcode, frame.up) for frame in small] == [
         (EVENT, False),
-        (GET_CHILDREN, True),
-        (GET_CHILDREN, False),
+        (LIST, True),
+        (LIST, False),
     ]
     assert small[:2] == large[:2]
     assert [(frame.opcode, frame.up) for frame in large] == [(frame.opcode, frame.up) for frame in small]
@@ -165,11 +166,11 @@ async def test_a_request_to_step_down_costs_the_leader_one_list_and_the_deletion
         await eventually(lambda: is_settled(client))
         meter.frames.clear()
         await asker.create(f"{path}-control")
-        assert await spent() == [EXISTS, GET_CHILDREN]
+        assert await spent() == [EXISTS, LIST]
         meter.frames.clear()
         await soon(aioelect.step_down(asker, path))
         assert await leader.lost() is aioelect.LossReason.STEP_DOWN_REQUESTED
-        assert await spent() == [DELETE, EXISTS, GET_CHILDREN]
+        assert await spent() == [DELETE, EXISTS, LIST]
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -13,8 +13,8 @@ from tests import elections
 from tests.elections import (
     CREATE,
     DELETE,
-    GET_CHILDREN,
     GET_DATA,
+    LIST,
     PATIENCE,
     Connect,
     Contending,
@@ -35,7 +35,7 @@ embedded, hosts, intercept = elections.embedded, elections.hosts, elections.inte
 OTHER = f"candidate-{32 * '0'}-"
 """What the name of a contender of another library begins with."""
 
-WORK = {GET_DATA, GET_CHILDREN, CREATE, DELETE}
+WORK = {GET_DATA, LIST, CREATE, DELETE}
 """What contenders ask the server beside renewals, pings, and looks ahead in place of pings."""
 
 
@@ -121,7 +121,7 @@ async def test_contender_that_goes_from_mid_queue_wakes_exactly_one(
             [request.opcode for request in proxy.requests[start:] if request.opcode in WORK]
             for proxy, start in zip(proxies, asked, strict=True)
         ]
-        assert requests[3] == [GET_CHILDREN, GET_DATA]
+        assert requests[3] == [LIST, GET_DATA]
         assert [requests[n] for n in (0, 1, 4)] == [[], [], []]
         assert contenders[0].leads
 
@@ -268,6 +268,51 @@ async def test_both_znodes_deleted_while_away_do_not_make_the_waiter_lead_on_a_d
         proxy.heal()
         assert (await second.elected()).token > token
         assert [event.token > token for event in second.tape.of(events.Elected)] == [True]
+
+
+async def test_waiter_whose_znode_was_made_anew_by_another_while_it_was_away_does_not_lead_by_it(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    proxy = await intercept()
+    away = await connect(proxy.hosts)
+    async with contending([await connect(), away], path) as (first, second):
+        queued = await second.queued()
+        await eventually(lambda: is_settled(away))
+        proxy.cut()
+        await second.tape.wait(events.Suspended)
+        for name in await queue(admin, path):
+            await admin.delete(f"{path}/{name}", force=True)
+        await admin.create(queued.path, ephemeral=True)
+        with pytest.raises(aioelect.LeadershipLost):
+            await soon(first.task)
+        proxy.heal()
+        await second.tape.wait(events.Queued, 2)
+        await admin.delete(queued.path, force=True)
+        assert (await second.elected()).token > queued.token
+        assert [event.token > queued.token for event in second.tape.of(events.Elected)] == [True]
+
+
+async def test_waiter_whose_znode_was_changed_and_then_deleted_with_its_predecessor_does_not_lead_by_it(
+    intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
+) -> None:
+    """Nothing has to be asked after the change: no request reaches the server."""
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    async with contending([await connect(), client], path) as (first, second):
+        queued = await second.queued()
+        await eventually(lambda: is_settled(client))
+        proxy.freeze("up")
+        await admin.set_data(queued.path, b"changed")
+        transaction = admin.begin_transaction()
+        for name in reversed(await queue(admin, path)):
+            transaction.delete(f"{path}/{name}")
+        await transaction.commit()
+        with pytest.raises(aioelect.LeadershipLost):
+            await soon(first.task)
+        await second.tape.wait(events.Lost)
+        proxy.thaw("up")
+        assert (await second.elected()).token > queued.token
+        assert [event.token > queued.token for event in second.tape.of(events.Elected)] == [True]
 
 
 async def test_servers_that_cannot_be_reached_are_waited_for(

@@ -245,6 +245,19 @@ class Folder:
         """As :meth:`read`, and sets a watch on the znode where it exists."""
         return await self._read(name, session_id, watch=True)
 
+    async def watch_own(self, place: Place) -> bool:
+        """Whether the own znode is there, with a watch for :meth:`on_lost` if it is.
+
+        The watch is one on its children, which an ephemeral znode can't have: so a change of its data does not use it up.
+        """
+        request = protocol.GetChildren2Request(path=self.locate(place.name), watch=True)
+        try:
+            reply = await self._session.ask(request, session_id=place.session_id)
+        except exc.NoNode:
+            return False
+        token: int = reply.record.stat.created_zxid
+        return token == place.token
+
     async def read(self, name: str, session_id: int | None = None) -> Znode | None:
         """What is in a znode; None where it does not exist."""
         return await self._read(name, session_id, watch=False)
@@ -261,6 +274,12 @@ class Folder:
     def on_deleted(self, name: str, callback: Callable[[str], object]) -> Callable[[], None]:
         """Calls ``callback`` with the path when the znode is deleted; gives what ends that."""
         return self._listen(self.locate(name), (protocol.WatchEvent.DELETED,), callback)
+
+    def on_lost(self, place: Place, callback: Callable[[str], object]) -> Callable[[], None]:
+        """Calls ``callback`` with the path when the own znode is deleted, or, at the end of a disconnection, was deleted and
+        another one made under its name (it has other children, the server says then); gives what ends that."""
+        kinds = (protocol.WatchEvent.DELETED, protocol.WatchEvent.CHILDREN_CHANGED)
+        return self._listen(self.locate(place.name), kinds, callback)
 
     def on_deleted_alone(self, name: str, callback: Callable[[], object]) -> Callable[[], None]:
         """Calls ``callback`` when the znode is deleted, before all else, if that is all that has arrived; gives what ends it."""

@@ -5,9 +5,9 @@ reports what happened meanwhile (``DataTree.setWatches``): a watch on a znode th
 deletion, one on a znode that did not goes under ``exist`` and reports its creation. Only the answer to the request that set the
 watch tells which.
 
-An event uses up every watch on its path, also for those who wait for another event: they need a new one. What happened before
-that was set, no event tells; the answer does, by the czxid, which no two znodes share. (Of a znode that was deleted and made
-again during a disconnection, the server reports a change of data alone.)
+An event uses up the watches of its kind on its path, also for those who wait for another event: they need a new one. What
+happened before that was set, no event tells; the answer does, by the czxid, which no two znodes share. (Of a znode that was
+deleted and made again during a disconnection, the server reports a change of data or of children alone.)
 
 Only watches that somebody listens to are kept: the registry shrinks when listeners leave.
 """
@@ -15,7 +15,7 @@ Only watches that somebody listens to are kept: the registry shrinks when listen
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiozk import protocol
@@ -133,19 +133,23 @@ class Watches:
             self._known[path] = _UNKNOWN if event_type == _CREATED else _ABSENT
 
     def missing(self, path: str) -> list[Kind]:
-        """The kinds of watch that listeners of ``path`` need and that are not set."""
+        """The kinds of watch that listeners of ``path`` need and that are not set. Of a deletion every kind tells."""
         armed = self._armed.get(path, ())
-        return [kind for kind in self._needed(path) if not _covers(armed, kind)]
+        missing = []
+        if self._is_awaited(path, _CREATED, _DATA_CHANGED) and Kind.DATA not in armed and Kind.EXIST not in armed:
+            missing.append(Kind.DATA)
+        if self._is_awaited(path, _CHILDREN_CHANGED) and Kind.CHILD not in armed:
+            missing.append(Kind.CHILD)
+        if not armed and not missing and self._is_awaited(path, _DELETED):
+            missing.append(Kind.DATA)
+        return missing
 
     def used_up(self) -> list[str]:
         """The paths whose watches were set once and are missing now."""
         return [path for path in self._known if self.missing(path)]
 
-    def _needed(self, path: str) -> Iterator[Kind]:
-        if any((event, path) in self.callbacks for event in (_CREATED, _DELETED, _DATA_CHANGED)):
-            yield Kind.DATA
-        if (_CHILDREN_CHANGED, path) in self.callbacks:
-            yield Kind.CHILD
+    def _is_awaited(self, path: str, *events: int) -> bool:
+        return any((event, path) in self.callbacks for event in events)
 
     def set_watches(self, zxid: int, chunk: int = CHUNK) -> list[Any]:
         """The SetWatches requests, in the order of our own registration, that carry all watches over to a new connection."""
@@ -164,9 +168,3 @@ class Watches:
                 room -= cost
                 getattr(requests[-1], f"{kind.value}_watches").append(path)
         return requests
-
-
-def _covers(armed: Sequence[Kind], kind: Kind) -> bool:
-    if kind is Kind.CHILD:
-        return Kind.CHILD in armed
-    return Kind.DATA in armed or Kind.EXIST in armed

@@ -262,14 +262,15 @@ class QueueModel:
             watched[machine[PREDECESSOR]] = None
         if machine[OWN_WATCHED] and machine[STATE] is not State.GONE:
             watched[machine[NAME]] = machine[TOKEN]
-        gone = tuple(name for name in watched if name not in znodes)
+        # One made anew has other children than before, says SetWatches: of the own one that means that it was deleted.
+        gone = tuple(
+            name
+            for name, token in watched.items()
+            if name not in znodes or (token is not None and znodes[name][0] != token)
+        )
         inbox = [Item("batch", gone, 0)] if gone else []
         if self.shell.splits_batches:
             inbox = [Item("event", name, 0) for name in gone]
-        for name, token in watched.items():
-            if token is not None and name in znodes and znodes[name][0] != token:
-                # Made anew meanwhile: SetWatches says that its data changed, and asking again shows another czxid.
-                inbox.append(Item("event", name, 0))
         return contender._replace(inbox=tuple(inbox), watches=frozenset(watched) - frozenset(gone))
 
     # The server's side

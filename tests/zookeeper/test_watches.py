@@ -93,7 +93,7 @@ def test_the_children_of_an_answer_without_a_stat() -> None:
     ],
 )
 def test_answers_that_set_no_watch(request_: Any, error: int) -> None:
-    watches = listening(DELETED, CHILDREN_CHANGED)
+    watches = listening(CREATED, DELETED, CHILDREN_CHANGED)
     size = len(watches)
     assert watches.answered(request_, None if error else record(), error) == []
     assert watches.missing("/a") == [Kind.DATA, Kind.CHILD]
@@ -102,7 +102,7 @@ def test_answers_that_set_no_watch(request_: Any, error: int) -> None:
 
 @pytest.mark.parametrize("request_", [GET_DATA, GET_CHILDREN, GET_CHILDREN_2])
 def test_only_exists_sets_a_watch_on_a_znode_that_is_not_there(request_: Any) -> None:
-    watches = listening(DELETED, CHILDREN_CHANGED)
+    watches = listening(CREATED, DELETED, CHILDREN_CHANGED)
     watches.answered(request_, None, NO_NODE)
     assert watches.missing("/a") == [Kind.DATA, Kind.CHILD]
 
@@ -116,6 +116,8 @@ def test_only_exists_sets_a_watch_on_a_znode_that_is_not_there(request_: Any) ->
         ([CHILDREN_CHANGED], [Kind.CHILD]),
         ([CREATED, DELETED], [Kind.DATA]),
         ([CREATED, CHILDREN_CHANGED], [Kind.DATA, Kind.CHILD]),
+        ([DELETED, CHILDREN_CHANGED], [Kind.CHILD]),
+        ([DELETED, DATA_CHANGED, CHILDREN_CHANGED], [Kind.DATA, Kind.CHILD]),
     ],
 )
 def test_what_listeners_need(events: list[int], kinds: list[Kind]) -> None:
@@ -132,9 +134,26 @@ def test_a_watch_on_a_znode_serves_whoever_awaits_its_coming_or_going(event: int
     assert watches.missing("/a") == []
 
 
-def test_a_watch_on_children_does_not_serve_who_awaits_the_deletion_before_it_fires() -> None:
-    watches = listening(DELETED, CHILDREN_CHANGED)
+@pytest.mark.parametrize("request_", [GET_DATA, GET_CHILDREN_2])
+def test_every_watch_serves_who_awaits_the_deletion(request_: Any) -> None:
+    watches = listening(DELETED)
+    watches.answered(request_, record(), 0)
+    assert watches.missing("/a") == []
+
+
+@pytest.mark.parametrize("event", [CREATED, DATA_CHANGED])
+def test_a_watch_on_children_does_not_serve_who_awaits_anything_else_of_the_znode(event: int) -> None:
+    watches = listening(event, DELETED)
     watches.answered(GET_CHILDREN_2, record(), 0)
+    assert watches.missing("/a") == [Kind.DATA]
+
+
+def test_a_watch_on_children_outlives_a_change_of_data() -> None:
+    watches = listening(DELETED)
+    watches.answered(GET_CHILDREN_2, record(), 0)
+    watches.fired(DATA_CHANGED, "/a")
+    assert watches.missing("/a") == []
+    watches.fired(CHILDREN_CHANGED, "/a")
     assert watches.missing("/a") == [Kind.DATA]
 
 
@@ -181,7 +200,7 @@ def test_who_comes_while_others_are_called_waits_for_the_next_event() -> None:
     ],
 )
 def test_an_event_uses_watches_up_also_for_those_who_await_another(event: int, used_up: set[Kind]) -> None:
-    watches = listening(DELETED, CHILDREN_CHANGED)
+    watches = listening(CREATED, DELETED, CHILDREN_CHANGED)
     watches.answered(GET_DATA, record(), 0)
     watches.answered(GET_CHILDREN_2, record(), 0)
     assert watches.missing("/a") == []
