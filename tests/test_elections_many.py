@@ -99,24 +99,26 @@ async def test_thousand_elections_on_one_client(
 
 async def test_an_election_that_is_led_keeps_no_task_and_little_memory(zookeeper: ZooKeeperServer, path: str) -> None:
     async with aioelect.connect(zookeeper.hosts, session_timeout=4.0) as client:
-        await lead(client, f"{path}/first", 1)  # what is loaded for it is not its own
+        candidates = await lead(client, f"{path}/first", 1)  # what is loaded for it is not its own
         before = tasks()
         tracemalloc.start()
         try:
-            await lead(client, f"{path}/others", 100)
+            candidates += await lead(client, f"{path}/others", 100)
             assert tasks() - before < 10
             taken = tracemalloc.get_traced_memory()[0] / 100
         finally:
             tracemalloc.stop()
+            await asyncio.gather(*(candidate.withdraw() for candidate in candidates))
         assert taken < 9_000, "it took 7,500 bytes with CPython 3.11"
 
 
-async def lead(client: aioelect.Client, path: str, number: int) -> None:
+async def lead(client: aioelect.Client, path: str, number: int) -> list[Candidate]:
     """That many elections, with nothing under way any more."""
     entering = (Candidate.enter(client, f"{path}/{each}") for each in range(number))
     candidates = await soon(asyncio.gather(*entering))
     await soon(asyncio.gather(*(candidate.wait_elected() for candidate in candidates)))
     await eventually(lambda: is_settled(client))
+    return candidates
 
 
 def tasks() -> int:
