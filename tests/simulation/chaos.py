@@ -282,16 +282,27 @@ class Chaos:
 
     def delete_znode(self) -> None:
         """A leader's, or any contender's."""
+        if (path := self._znode()) is not None:
+            self._ensemble.write(jute.Delete(path, -1))
+
+    def write_znode(self) -> None:
+        """As it was, but whoever watches its data is told."""
+        leading = self._ensemble.leading
+        if leading is not None and (path := self._znode()) is not None:
+            self._ensemble.write(jute.SetData(path, leading.member.tree.node(path).data, -1))
+
+    def _znode(self) -> str | None:
+        """A leader's, or any contender's."""
         leading = self._ensemble.leading
         if leading is None:
-            return
+            return None
         election = self._random.choice(self._processes[0].elections)
         if election not in leading.member.tree:
-            return
+            return None
         names = sorted(leading.member.tree.node(election).children, key=lambda name: name[-10:])
-        if names:
-            path = f"{election}/{names[0] if self._random.random() < 0.6 else self._random.choice(names)}"
-            self._ensemble.write(jute.Delete(path, -1))
+        if not names:
+            return None
+        return f"{election}/{names[0] if self._random.random() < 0.6 else self._random.choice(names)}"
 
 
 KINDS: dict[str, tuple[int, Callable[[Chaos], Undo | None]]] = {
@@ -313,6 +324,7 @@ KINDS: dict[str, tuple[int, Callable[[Chaos], Undo | None]]] = {
     "client closed": (1, Chaos.close_client),
     "resignation": (1, Chaos.resign),
     "administrator deleted a znode": (1, Chaos.delete_znode),
+    "administrator wrote to a znode": (1, Chaos.write_znode),
     "tick probe refused": (1, Chaos.refuse_probes),
     "leader asked to step down": (2, Chaos.step_down),
     "leader asked to hand over": (2, Chaos.hand_over),
