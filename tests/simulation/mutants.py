@@ -20,6 +20,7 @@ from aioelect.lease import Lease
 from aioelect.model import LossReason, Timing
 from aioelect.naming import Dialect, Queue
 from aioelect.succession import Succession
+from aioelect.zookeeper.dispatch import Dispatch
 from aioelect.zookeeper.folder import Folder, Place
 from aioelect.zookeeper.renewals import Renewals
 from aioelect.zookeeper.session import Session
@@ -105,6 +106,13 @@ def _no_watches_after_a_reconnect() -> contextlib.AbstractContextManager[Any]:
         pass
 
     return mock.patch.object(Session, "_set_watches", set_watches)
+
+
+def _used_up_watches_stay_used_up() -> contextlib.AbstractContextManager[Any]:
+    def rearm(self: Dispatch, path: str) -> None:
+        pass
+
+    return mock.patch.object(Dispatch, "_rearm", rearm)
 
 
 def _names_sorted_as_text() -> contextlib.AbstractContextManager[Any]:
@@ -306,6 +314,7 @@ MUTANTS: dict[str, Mutant] = {
     "resume counted after a lapse": _resume_counted_after_a_lapse,
     "resume counted before a renewal went through": _resume_counted_at_once,
     "no watches set again after a reconnect": _no_watches_after_a_reconnect,
+    "watches that an event has used up not set again": _used_up_watches_stay_used_up,
     "names sorted as text": _names_sorted_as_text,
     "nobody at k - 1 means nobody is before us": _missing_guess_taken_for_nobody,
     "somebody at k - 1 leads, whatever k is": _guess_taken_for_the_leader,

@@ -41,6 +41,7 @@ DELAYED = Setting(
     kinds=(*REQUESTS, "resignation", "client cut from all members", "administrator deleted a znode"),
     pause=0.6,
 )
+WRITTEN = Setting(4.0, 0.2, 0.2, 0.15, kinds=("administrator wrote to a znode", "resignation"), pause=0.6)
 CLOSED = Setting(4.0, 0.2, 0.2, 0.15, kinds=("client closed",), pause=0.6)
 
 CASES: dict[str, tuple[Setting | None, Storm | None, int]] = {
@@ -52,6 +53,7 @@ CASES: dict[str, tuple[Setting | None, Storm | None, int]] = {
     "resume counted after a lapse": (RESUME, resume_while_expiring, 30),
     "resume counted before a renewal went through": (DEPOSED, resume_at_a_deposed_leader, 10),
     "no watches set again after a reconnect": (None, None, 10),
+    "watches that an event has used up not set again": (WRITTEN, None, 10),
     "names sorted as text": (None, None, 20),
     "nobody at k - 1 means nobody is before us": (None, None, 10),
     "somebody at k - 1 leads, whatever k is": (None, None, 10),
