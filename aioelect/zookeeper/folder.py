@@ -47,7 +47,7 @@ class Znode:
 
 @value
 class Listing:
-    """The children of a folder, and the folder's czxid: in another folder at the same path, names mean other znodes."""
+    """The children of a znode, and its czxid: in another folder at the same path, names mean other znodes."""
 
     names: tuple[str, ...]
     token: int
@@ -197,7 +197,10 @@ class Folder:
 
     async def list(self, session_id: int | None = None, *, watch: bool = False) -> Listing | None:
         """The children, with a watch on the list if asked for; None where there is no folder."""
-        request = protocol.GetChildren2Request(path=self._root, watch=watch)
+        return await self._list(self._root, session_id, watch=watch)
+
+    async def _list(self, path: str, session_id: int | None, *, watch: bool) -> Listing | None:
+        request = protocol.GetChildren2Request(path=path, watch=watch)
         try:
             reply = await self._session.ask(request, session_id=session_id)
         except exc.NoNode:
@@ -250,13 +253,8 @@ class Folder:
 
         The watch is one on its children, which an ephemeral znode can't have: so a change of its data does not use it up.
         """
-        request = protocol.GetChildren2Request(path=self.locate(place.name), watch=True)
-        try:
-            reply = await self._session.ask(request, session_id=place.session_id)
-        except exc.NoNode:
-            return False
-        token: int = reply.record.stat.created_zxid
-        return token == place.token
+        found = await self._list(self.locate(place.name), place.session_id, watch=True)
+        return found is not None and found.token == place.token
 
     async def read(self, name: str, session_id: int | None = None) -> Znode | None:
         """What is in a znode; None where it does not exist."""
