@@ -124,7 +124,7 @@ async def test_loss_cancels_the_body_and_lets_it_clean_up(
             finally:
                 await asyncio.sleep(client.session.timing.drain / 4)
                 if cause in (LossReason.DEADLINE_PASSED, LossReason.CLIENT_CLOSED):
-                    assert left > 0  # it was told in time
+                    assert left > client.session.timing.drain / 4  # it was told in time
                     assert leader.is_leader == (loop.time() < at + left)
                 cleaned = True
                 token.append(leader.token)
