@@ -1,4 +1,4 @@
-"""Finds processes by a mark in their environment, which those inherit that they start, guards included."""
+"""What /proc tells of processes: those with a mark in their environment, which is inherited, guards included; their state."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def marked(mark: str) -> dict[int, str]:
         except OSError:  # gone, or a zombie
             continue
     return found
+
+
+def state(stat: Path) -> str:
+    """The letter in the ``stat`` file of a process or thread (proc(5)): "T" is stopped, "Z" a zombie."""
+    return stat.read_text().rpartition(")")[2].split()[0]

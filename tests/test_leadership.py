@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import aioelect
 from aioelect import events
 from aioelect.testing.embedded import EmbeddedServer
+from aioelect.testing.proxy import FaultProxy
 from tests import elections
 from tests.elections import (
     CREATE,
@@ -251,68 +254,67 @@ async def test_waiter_whose_znode_was_deleted_queues_again(connect: Connect, adm
         await second.elected()
 
 
+@asynccontextmanager
+async def leader_and_waiter(
+    intercept: Intercept, connect: Connect, path: str
+) -> AsyncIterator[tuple[Contending, Contending, FaultProxy]]:
+    """Who leads, and who has set both watches and waits for that, behind a proxy. Both are to lose their znodes: in the end the
+    waiter leads by another one, and has never led by the first."""
+    proxy = await intercept()
+    client = await connect(proxy.hosts)
+    async with contending([await connect(), client], path) as (leader, waiter):
+        token = (await waiter.queued()).token
+        await eventually(lambda: is_settled(client))
+        yield leader, waiter, proxy
+        assert (await waiter.elected()).token > token
+        assert [event.token > token for event in waiter.tape.of(events.Elected)] == [True]
+
+
 async def test_both_znodes_deleted_while_away_do_not_make_the_waiter_lead_on_a_deleted_znode(
     intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
     """At the reconnect it learns both deletions at once, its predecessor's first or last."""
-    proxy = await intercept()
-    away = await connect(proxy.hosts)
-    async with contending([await connect(), away], path) as (first, second):
-        token = (await second.queued()).token
-        await eventually(lambda: is_settled(away))
+    async with leader_and_waiter(intercept, connect, path) as (leader, waiter, proxy):
         proxy.cut()
-        await second.tape.wait(events.Suspended)
+        await waiter.tape.wait(events.Suspended)
         await wipe(admin, path)
         with pytest.raises(aioelect.LeadershipLost):
-            await soon(first.task)
+            await soon(leader.task)
         proxy.heal()
-        assert (await second.elected()).token > token
-        assert [event.token > token for event in second.tape.of(events.Elected)] == [True]
 
 
 async def test_waiter_whose_znode_was_made_anew_by_another_while_it_was_away_does_not_lead_by_it(
     intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
-    proxy = await intercept()
-    away = await connect(proxy.hosts)
-    async with contending([await connect(), away], path) as (first, second):
-        queued = await second.queued()
-        await eventually(lambda: is_settled(away))
+    async with leader_and_waiter(intercept, connect, path) as (leader, waiter, proxy):
         proxy.cut()
-        await second.tape.wait(events.Suspended)
+        await waiter.tape.wait(events.Suspended)
+        own = (await waiter.queued()).path
         for name in await queue(admin, path):
             await admin.delete(f"{path}/{name}", force=True)
-        await admin.create(queued.path, ephemeral=True)
+        await admin.create(own, ephemeral=True)
         with pytest.raises(aioelect.LeadershipLost):
-            await soon(first.task)
+            await soon(leader.task)
         proxy.heal()
-        await second.tape.wait(events.Queued, 2)
-        await admin.delete(queued.path, force=True)
-        assert (await second.elected()).token > queued.token
-        assert [event.token > queued.token for event in second.tape.of(events.Elected)] == [True]
+        await waiter.tape.wait(events.Queued, 2)
+        await admin.delete(own, force=True)
 
 
 async def test_waiter_whose_znode_was_changed_and_then_deleted_with_its_predecessor_does_not_lead_by_it(
     intercept: Intercept, connect: Connect, admin: aioelect.Client, path: str
 ) -> None:
     """Nothing has to be asked after the change: no request reaches the server."""
-    proxy = await intercept()
-    client = await connect(proxy.hosts)
-    async with contending([await connect(), client], path) as (first, second):
-        queued = await second.queued()
-        await eventually(lambda: is_settled(client))
+    async with leader_and_waiter(intercept, connect, path) as (leader, waiter, proxy):
         proxy.freeze("up")
-        await admin.set_data(queued.path, b"changed")
+        await admin.set_data((await waiter.queued()).path, b"changed")
         transaction = admin.begin_transaction()
         for name in reversed(await queue(admin, path)):
             transaction.delete(f"{path}/{name}")
         await transaction.commit()
         with pytest.raises(aioelect.LeadershipLost):
-            await soon(first.task)
-        await second.tape.wait(events.Lost)
+            await soon(leader.task)
+        await waiter.tape.wait(events.Lost)
         proxy.thaw("up")
-        assert (await second.elected()).token > queued.token
-        assert [event.token > queued.token for event in second.tape.of(events.Elected)] == [True]
 
 
 async def test_servers_that_cannot_be_reached_are_waited_for(

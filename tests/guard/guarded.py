@@ -17,6 +17,7 @@ from typing import Any
 import aioelect
 from aioelect.testing.zookeeper import ZooKeeperServer
 from aioelect.zookeeper import wire
+from tests import processes
 from tests.elections import PATIENCE, Tape, eventually, soon
 
 T = 10.0
@@ -179,7 +180,7 @@ async def warm(client: aioelect.Client) -> None:
 def is_running(pid: int) -> bool:
     """Whether there is such a process that is no zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return processes.state(Path(f"/proc/{pid}/stat")) != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 

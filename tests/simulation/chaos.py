@@ -281,28 +281,24 @@ class Chaos:
         return lambda: setattr(process, "refuses_probes", False)
 
     def delete_znode(self) -> None:
-        """A leader's, or any contender's."""
-        if (path := self._znode()) is not None:
-            self._ensemble.write(jute.Delete(path, -1))
+        self._change_znode(lambda path, data: jute.Delete(path, -1))
 
     def write_znode(self) -> None:
         """As it was, but whoever watches its data is told."""
-        leading = self._ensemble.leading
-        if leading is not None and (path := self._znode()) is not None:
-            self._ensemble.write(jute.SetData(path, leading.member.tree.node(path).data, -1))
+        self._change_znode(lambda path, data: jute.SetData(path, data, -1))
 
-    def _znode(self) -> str | None:
-        """A leader's, or any contender's."""
+    def _change_znode(self, change: Callable[[str, bytes | None], jute.Delete | jute.SetData]) -> None:
+        """A leader's, or any contender's; ``change`` takes its path and its data."""
         leading = self._ensemble.leading
         if leading is None:
-            return None
+            return
         election = self._random.choice(self._processes[0].elections)
         if election not in leading.member.tree:
-            return None
+            return
         names = sorted(leading.member.tree.node(election).children, key=lambda name: name[-10:])
-        if not names:
-            return None
-        return f"{election}/{names[0] if self._random.random() < 0.6 else self._random.choice(names)}"
+        if names:
+            path = f"{election}/{names[0] if self._random.random() < 0.6 else self._random.choice(names)}"
+            self._ensemble.write(change(path, leading.member.tree.node(path).data))
 
 
 KINDS: dict[str, tuple[int, Callable[[Chaos], Undo | None]]] = {

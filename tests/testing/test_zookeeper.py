@@ -26,6 +26,7 @@ from aioelect.testing.zookeeper import (
     free_ports,
     serves,
 )
+from tests import processes
 from tests.zookeeper.certificates import Authority
 
 SOON = 20.0
@@ -114,18 +115,13 @@ def test_data_outlives_a_kill(server: ZooKeeperServer) -> None:
 def test_a_frozen_server_answers_nothing_until_resumed(server: ZooKeeperServer) -> None:
     for _ in range(20):
         server.freeze()
-        assert set(thread_states(server.pid)) == {"T"}
+        assert {processes.state(stat) for stat in Path(f"/proc/{server.pid}/task").glob("*/stat")} == {"T"}
         server.resume()
     server.freeze()
     server.freeze()
     assert not serves(server.port, timeout=0.2)
     server.resume()
     assert serves(server.port)
-
-
-def thread_states(pid: int) -> list[str]:
-    """Of each thread of a process, the state as in proc(5): "T" is stopped."""
-    return [stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
 
 
 def test_a_server_that_has_ended_can_be_frozen_and_killed() -> None:
